@@ -1,0 +1,112 @@
+//! Sums up one flat vector per rank, so that every rank ends with the same bits.
+//!
+//! The vector is reduced in place, bucket after bucket, as segments: as soon as one was added up, it is ready
+//! to be sent on, while the rest of its chunk is still arriving. A finished segment is passed on as it was
+//! received, without a copy.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::bucket::{BucketChunks, Buckets, PieceSizes};
+use crate::error::RingError;
+use crate::fence::Fence;
+use crate::group::Group;
+use crate::id::{OperationId, Phase};
+use crate::operation::RingOperation;
+use crate::pool::PayloadPool;
+use crate::progress::Progress;
+use crate::reduction::Reduction;
+use crate::schedule::{Schedule, Transfer};
+use crate::segment::Segment;
+
+/// One rank's side of a ring all-reduce.
+///
+/// Until the operation is done, the values are a mixture of own values, partial and whole sums. If it is
+/// given up, they are of no use and must be computed again.
+#[derive(Debug)]
+pub struct AllReduce<'a, R: Reduction> {
+    fence: Fence,
+    values: &'a mut [R::Element],
+    pool: &'a mut PayloadPool,
+    progress: Progress<BucketChunks>,
+    /// Whole sums that are to be passed on, in link order. Never more than the segments of one chunk when
+    /// ready sends go first.
+    finished: VecDeque<Bytes>,
+    last_hop: u32,
+}
+
+impl<'a, R: Reduction> AllReduce<'a, R> {
+    /// Starts the all-reduce of `values`. All ranks bring vectors of one length, and the same sizes.
+    ///
+    /// # Panics
+    ///
+    /// When the sizes are so small that the vector has more buckets than 32 bits can count.
+    pub fn new(
+        group: &Group,
+        operation: OperationId,
+        values: &'a mut [R::Element],
+        sizes: PieceSizes,
+        pool: &'a mut PayloadPool,
+    ) -> Self {
+        let world_size = group.world_size();
+        let buckets = Buckets::new(values.len(), sizes.bucket_bytes() / R::WIRE_BYTES);
+        let chunks = BucketChunks { buckets, world_size };
+        let schedule = Schedule::new(chunks, world_size, sizes.segment_bytes() / R::WIRE_BYTES);
+        Self {
+            fence: Fence::new(group, operation),
+            values,
+            pool,
+            progress: Progress::start(&schedule, group.rank()),
+            finished: VecDeque::new(),
+            last_hop: world_size.saturating_sub(2) as u32,
+        }
+    }
+
+    fn payload(&mut self, transfer: &Transfer) -> Bytes {
+        let starts_all_gather = transfer.phase == Phase::AllGather && transfer.hop == 0;
+        if transfer.phase == Phase::AllGather && !starts_all_gather {
+            // Invariant: a transfer is ready only after the receive that it passes on, and both come in one
+            // order.
+            return self
+                .finished
+                .pop_front()
+                .expect("a ready segment was received before");
+        }
+        let values = &mut self.values[transfer.values.clone()];
+        let payload = self.pool.encode::<R>(values);
+        if starts_all_gather && R::ROUNDS_ON_WIRE {
+            R::assign(values, &payload);
+        }
+        payload
+    }
+}
+
+impl<R: Reduction> RingOperation for AllReduce<'_, R> {
+    fn next_send(&mut self) -> Option<Segment> {
+        let transfer = self.progress.take_ready()?;
+        let payload = self.payload(&transfer);
+        Some(Segment::new(self.fence.id(&transfer), payload))
+    }
+
+    fn on_segment(&mut self, segment: Segment) -> Result<(), RingError> {
+        let transfer = self
+            .fence
+            .admit(&segment, self.progress.awaited(), R::WIRE_BYTES)?;
+        let values = &mut self.values[transfer.values.clone()];
+        if transfer.phase == Phase::ReduceScatter {
+            R::accumulate(values, segment.payload());
+        } else {
+            R::assign(values, segment.payload());
+            if transfer.hop < self.last_hop {
+                self.finished.push_back(segment.into_payload());
+            }
+        }
+        self.progress.receive();
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.progress.is_done()
+    }
+}

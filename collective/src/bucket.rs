@@ -1,0 +1,222 @@
+//! How a flat vector is cut: buckets, then one chunk per rank, then segments.
+//!
+//! A bucket is reduced as a whole before the next one, so that its values are still in the cache when they
+//! are copied back. A chunk is what one rank sums up. A segment is what one message carries: small enough
+//! that a hop starts while the one before it is still arriving.
+
+use std::ops::Range;
+
+use crate::id::Phase;
+use crate::schedule::Chunks;
+use crate::segment::MAX_SEGMENT_BYTES;
+
+/// How large buckets and segments may be. All ranks must use the same sizes.
+///
+/// # Units
+///
+/// Bytes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceSizes {
+    bucket_bytes: usize,
+    segment_bytes: usize,
+}
+
+impl PieceSizes {
+    /// Checks and keeps the sizes.
+    ///
+    /// # Errors
+    ///
+    /// A size under 8 bytes (the longest number that travels), or a segment over [`MAX_SEGMENT_BYTES`].
+    pub fn new(bucket_bytes: usize, segment_bytes: usize) -> Result<Self, PieceSizesError> {
+        if bucket_bytes < MIN_PIECE_BYTES {
+            return Err(PieceSizesError::BucketTooSmall { got: bucket_bytes });
+        }
+        if !(MIN_PIECE_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
+            return Err(PieceSizesError::SegmentOutOfRange { got: segment_bytes });
+        }
+        Ok(Self {
+            bucket_bytes,
+            segment_bytes,
+        })
+    }
+
+    /// The largest bucket.
+    pub fn bucket_bytes(&self) -> usize {
+        self.bucket_bytes
+    }
+
+    /// The largest segment.
+    pub fn segment_bytes(&self) -> usize {
+        self.segment_bytes
+    }
+}
+
+impl Default for PieceSizes {
+    /// Segments of 256 KiB: they fit a core's second-level cache twice, and cost little per message. Buckets
+    /// of 16 MiB: even with 64 ranks a chunk is one whole segment.
+    fn default() -> Self {
+        Self {
+            bucket_bytes: 16 << 20,
+            segment_bytes: 256 << 10,
+        }
+    }
+}
+
+/// A vector of `len` values as contiguous buckets of at most `bucket_len` values; only the last may be
+/// shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buckets {
+    len: usize,
+    bucket_len: usize,
+}
+
+impl Buckets {
+    /// Cuts `0..len`.
+    ///
+    /// # Panics
+    ///
+    /// When `bucket_len` is 0, or so small that bucket numbers do not fit into 32 bits.
+    pub fn new(len: usize, bucket_len: usize) -> Self {
+        assert!(bucket_len > 0, "a bucket holds at least one value");
+        assert!(
+            len.div_ceil(bucket_len) <= u32::MAX as usize,
+            "{len} values in buckets of {bucket_len} are too many buckets"
+        );
+        Self { len, bucket_len }
+    }
+
+    /// The number of buckets; 0 for an empty vector.
+    pub fn count(&self) -> usize {
+        self.len.div_ceil(self.bucket_len)
+    }
+
+    /// The values of bucket `bucket`; empty beyond the last.
+    pub fn range(&self, bucket: usize) -> Range<usize> {
+        let start = bucket.saturating_mul(self.bucket_len).min(self.len);
+        start..start.saturating_add(self.bucket_len).min(self.len)
+    }
+
+    /// All buckets' values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let buckets = *self;
+        (0..buckets.count()).map(move |bucket| buckets.range(bucket))
+    }
+}
+
+/// Buckets, each cut into one chunk per rank: what an all-reduce moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketChunks {
+    /// The buckets of the vector.
+    pub buckets: Buckets,
+    /// The number of ranks, and of chunks in a bucket.
+    pub world_size: usize,
+}
+
+impl Chunks for BucketChunks {
+    const PHASES: &'static [Phase] = &[Phase::ReduceScatter, Phase::AllGather];
+
+    fn bucket_count(&self) -> usize {
+        self.buckets.count()
+    }
+
+    fn range(&self, bucket: usize, chunk: usize) -> Range<usize> {
+        let bucket = self.buckets.range(bucket);
+        let chunk = chunk_range(bucket.len(), self.world_size, chunk);
+        bucket.start + chunk.start..bucket.start + chunk.end
+    }
+
+    fn longest(&self, bucket: usize) -> usize {
+        self.range(bucket, 0).len()
+    }
+}
+
+/// The values of chunk `chunk` when `len` values are cut into `world_size` contiguous chunks.
+///
+/// Lengths differ by at most one, the longer chunks come first, and chunks are empty when there are fewer
+/// values than ranks.
+///
+/// # Panics
+///
+/// When `chunk` is not below `world_size`.
+pub fn chunk_range(len: usize, world_size: usize, chunk: usize) -> Range<usize> {
+    assert!(
+        chunk < world_size,
+        "chunk {chunk} does not exist in a world of {world_size}"
+    );
+    let (short, longer) = (len / world_size, len % world_size);
+    let start = chunk * short + chunk.min(longer);
+    start..start + short + usize::from(chunk < longer)
+}
+
+const MIN_PIECE_BYTES: usize = 8;
+
+/// Why [`PieceSizes`] cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PieceSizesError {
+    /// A bucket that cannot hold one number.
+    #[error("a bucket of {got} bytes is too small: at least {MIN_PIECE_BYTES} are needed")]
+    BucketTooSmall {
+        /// The size that was asked for.
+        got: usize,
+    },
+    /// A segment that cannot hold one number, or that is over the limit.
+    #[error(
+        "segments of {got} bytes are out of range: {MIN_PIECE_BYTES} to {MAX_SEGMENT_BYTES} are possible"
+    )]
+    SegmentOutOfRange {
+        /// The size that was asked for.
+        got: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_partition_a_vector_and_differ_by_at_most_one() {
+        for world_size in 1..=64 {
+            for len in 0..200 {
+                let chunks: Vec<_> = (0..world_size)
+                    .map(|chunk| chunk_range(len, world_size, chunk))
+                    .collect();
+                assert_eq!((chunks[0].start, chunks[world_size - 1].end), (0, len));
+                assert!(chunks.windows(2).all(|pair| pair[0].end == pair[1].start));
+                assert!(chunks.iter().all(|chunk| chunks[0].len() - chunk.len() <= 1));
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_partition_a_vector_and_only_the_last_is_shorter() {
+        for len in 0..100 {
+            for bucket_len in 1..20 {
+                let buckets = Buckets::new(len, bucket_len);
+                let values: Vec<usize> = buckets.iter().flatten().collect();
+                assert_eq!(values, (0..len).collect::<Vec<_>>());
+                let whole = buckets.iter().filter(|range| range.len() == bucket_len).count();
+                assert_eq!(whole, len / bucket_len);
+                assert!(buckets.range(buckets.count()).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused() {
+        assert_eq!(
+            PieceSizes::new(7, 8),
+            Err(PieceSizesError::BucketTooSmall { got: 7 })
+        );
+        assert_eq!(
+            PieceSizes::new(8, 7),
+            Err(PieceSizesError::SegmentOutOfRange { got: 7 })
+        );
+        assert_eq!(
+            PieceSizes::new(8, MAX_SEGMENT_BYTES + 1),
+            Err(PieceSizesError::SegmentOutOfRange {
+                got: MAX_SEGMENT_BYTES + 1
+            })
+        );
+        assert!(PieceSizes::new(8, MAX_SEGMENT_BYTES).is_ok());
+    }
+}
