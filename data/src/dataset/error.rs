@@ -1,0 +1,191 @@
+//! What can be wrong with a dataset as a whole, and with single images of it.
+
+use std::{fmt, io, path::PathBuf};
+
+use super::Split;
+use crate::picture::PictureError;
+
+/// A dataset that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A file or folder does not exist.
+    #[error("the {what} {} does not exist", path.display())]
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file or folder cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is over its limit of [`Limits`](crate::Limits).
+    #[error("{} has {bytes} bytes, the limit is {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A path that is neither a data.yaml nor a folder with a known layout nor the name of the built-in set.
+    #[error(
+        "{} is no dataset: give a data.yaml, a folder with images/ and annotations/instances_*.json, or 'shapes'",
+        path.display()
+    )]
+    UnknownKind {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A data.yaml that is not understood.
+    #[error("{}: {reason}", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A COCO annotations file that is not understood.
+    #[error("{}: {reason}", path.display())]
+    Annotations {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The dataset does not have this split.
+    #[error("{} has no '{split}' split", path.display())]
+    NoSplit {
+        /// The dataset.
+        path: PathBuf,
+        /// The split asked for.
+        split: Split,
+    },
+    /// There is no image.
+    #[error("{} holds no JPEG or PNG image", path.display())]
+    NoImages {
+        /// Where images were looked for.
+        path: PathBuf,
+    },
+    /// There are images, but no image has a label file.
+    #[error("none of the {images} images of {} has a label file (looked for files like {})", path.display(), example.display())]
+    NoLabels {
+        /// Where the images are.
+        path: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Where the label file of the first image would be.
+        example: PathBuf,
+    },
+    /// Every image was skipped.
+    #[error("all {count} images of {} had to be skipped; the first: {first}", path.display())]
+    NothingLeft {
+        /// The dataset.
+        path: PathBuf,
+        /// Number of images.
+        count: usize,
+        /// The first of them.
+        first: Box<Skipped>,
+    },
+}
+
+/// An image that was left out, and why.
+#[derive(Debug)]
+pub struct Skipped {
+    /// The image or label file at fault.
+    pub file: PathBuf,
+    /// The line at fault, from 1, where the file is a text.
+    pub line: Option<u32>,
+    /// What is wrong.
+    pub reason: SkipReason,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// What is wrong with an image or its labels.
+#[derive(Debug, thiserror::Error)]
+pub enum SkipReason {
+    /// The image cannot be used.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The image is listed but does not exist.
+    #[error("the image does not exist")]
+    MissingImage,
+    /// The file's format is known but not read.
+    #[error("the format '{extension}' is not read; convert it to JPEG or PNG")]
+    UnsupportedFormat {
+        /// The extension.
+        extension: String,
+    },
+    /// The label file cannot be read as text.
+    #[error("the label file cannot be read: {0}")]
+    LabelFile(#[source] io::Error),
+    /// The label file is over its limit.
+    #[error("the label file has more than {limit} bytes")]
+    LabelFileTooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// A row does not hold class, centre x, centre y, width and height.
+    #[error("the row has {found} values, a row is: class x y width height")]
+    NotFiveNumbers {
+        /// Number of values.
+        found: usize,
+    },
+    /// A value is no finite number.
+    #[error("'{text}' is not a finite number")]
+    NotANumber {
+        /// The value.
+        text: String,
+    },
+    /// The class is unknown.
+    #[error("class {class} is out of range, there are {classes} classes")]
+    ClassOutOfRange {
+        /// The class as written.
+        class: String,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A box coordinate is not within the image.
+    #[error("the box has the coordinate {value}, coordinates are fractions of the image between 0 and 1")]
+    OutsideImage {
+        /// The coordinate.
+        value: f64,
+    },
+    /// An annotation names a category that the file does not define.
+    #[error("annotation {annotation} has the unknown category {category}")]
+    UnknownCategory {
+        /// Id of the annotation.
+        annotation: u64,
+        /// Id of the category.
+        category: u64,
+    },
+    /// The annotations were made for an image of another size.
+    #[error(
+        "the annotations are for {expected_width} x {expected_height} pixels, the image has {width} x {height}"
+    )]
+    OtherSize {
+        /// Width that the annotations give.
+        expected_width: u32,
+        /// Height that the annotations give.
+        expected_height: u32,
+        /// Width of the image.
+        width: u32,
+        /// Height of the image.
+        height: u32,
+    },
+}

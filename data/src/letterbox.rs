@@ -1,0 +1,186 @@
+//! Letterboxing: a picture centred in a rectangle without distortion, with grey bars around it.
+//!
+//! A [`Letterbox`] remembers the mapping, so that boxes can go both ways.
+//!
+//! # Source
+//! Same rounding as Ultralytics: sides to the nearest pixel, an odd bar is one pixel thicker on the right and bottom.
+
+use crate::{
+    picture::Picture,
+    resize::{long_side_size, resize},
+};
+
+/// The grey of all bars and empty areas.
+pub const BACKGROUND: [u8; 3] = [114; 3];
+
+/// How a picture lies in a network input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Letterbox {
+    /// Pixels of the input per pixel of the picture, horizontally.
+    pub scale_x: f32,
+    /// The same vertically; the two differ by rounding only.
+    pub scale_y: f32,
+    /// Width of the left bar in pixels of the input.
+    pub pad_x: f32,
+    /// Height of the upper bar in pixels of the input.
+    pub pad_y: f32,
+    /// Width and height of the picture in pixels.
+    pub original: (u32, u32),
+}
+
+impl Letterbox {
+    /// Maps a box of the picture into the network input.
+    ///
+    /// # Shapes
+    /// Both boxes are xyxy, pixels.
+    pub fn to_input(&self, xyxy: [f32; 4]) -> [f32; 4] {
+        let [x1, y1, x2, y2] = xyxy;
+        [
+            x1 * self.scale_x + self.pad_x,
+            y1 * self.scale_y + self.pad_y,
+            x2 * self.scale_x + self.pad_x,
+            y2 * self.scale_y + self.pad_y,
+        ]
+    }
+
+    /// Maps a box of the network input back into the picture, and clips it to the picture.
+    ///
+    /// # Shapes
+    /// Both boxes are xyxy, pixels.
+    pub fn to_original(&self, xyxy: [f32; 4]) -> [f32; 4] {
+        let [x1, y1, x2, y2] = xyxy;
+        let x = |value: f32| ((value - self.pad_x) / self.scale_x).clamp(0.0, self.original.0 as f32);
+        let y = |value: f32| ((value - self.pad_y) / self.scale_y).clamp(0.0, self.original.1 as f32);
+        [x(x1), y(y1), x(x2), y(y2)]
+    }
+}
+
+/// Resizes a picture, up or down, to fit a rectangle and centres it there.
+///
+/// # Panics
+/// When the picture or the rectangle is empty.
+pub fn letterbox(picture: &Picture, width: u32, height: u32) -> (Picture, Letterbox) {
+    let ratio =
+        (f64::from(width) / f64::from(picture.width)).min(f64::from(height) / f64::from(picture.height));
+    let fitted =
+        |length: u32, limit: u32| ((f64::from(length) * ratio).round_ties_even() as u32).clamp(1, limit);
+    let resized = resize(
+        picture,
+        fitted(picture.width, width),
+        fitted(picture.height, height),
+    );
+    place(&resized, (picture.width, picture.height), width, height)
+}
+
+/// The smallest rectangle with sides that are multiples of `stride` around a picture whose long side has `image_size`
+/// pixels: what prediction uses.
+pub fn rectangle_around(width: u32, height: u32, image_size: u32, stride: u32) -> (u32, u32) {
+    let (width, height) = long_side_size(width, height, image_size);
+    (width.next_multiple_of(stride), height.next_multiple_of(stride))
+}
+
+/// Centres a picture that was already resized from `original` and fits.
+pub(crate) fn place(
+    resized: &Picture,
+    original: (u32, u32),
+    width: u32,
+    height: u32,
+) -> (Picture, Letterbox) {
+    let left = (width - resized.width) / 2;
+    let top = (height - resized.height) / 2;
+    let geometry = Letterbox {
+        scale_x: resized.width as f32 / original.0 as f32,
+        scale_y: resized.height as f32 / original.1 as f32,
+        pad_x: left as f32,
+        pad_y: top as f32,
+        original,
+    };
+    let mut canvas = Picture::filled(width, height, BACKGROUND);
+    paste(resized, &mut canvas, i64::from(left), i64::from(top));
+    (canvas, geometry)
+}
+
+/// Copies the part of a picture that lies on the canvas, with its upper left corner at `(left, top)`.
+pub(crate) fn paste(picture: &Picture, canvas: &mut Picture, left: i64, top: i64) {
+    let visible = |offset: i64, length: u32, limit: u32| {
+        let start = (-offset).clamp(0, i64::from(length));
+        let end = (i64::from(limit) - offset).clamp(start, i64::from(length));
+        (start as usize, end as usize)
+    };
+    let (first_column, last_column) = visible(left, picture.width, canvas.width);
+    let (first_row, last_row) = visible(top, picture.height, canvas.height);
+    let bytes = (last_column - first_column) * 3;
+    if bytes == 0 {
+        return;
+    }
+    for row in first_row..last_row {
+        let from = (row * picture.width as usize + first_column) * 3;
+        let column = (left + first_column as i64) as usize;
+        let to = ((top + row as i64) as usize * canvas.width as usize + column) * 3;
+        canvas.rgb[to..to + bytes].copy_from_slice(&picture.rgb[from..from + bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_wide_picture_gets_bars_above_and_below() {
+        let (canvas, geometry) = letterbox(&Picture::filled(640, 480, [200, 10, 20]), 320, 320);
+        assert_eq!(
+            (geometry.scale_x, geometry.scale_y, geometry.pad_x, geometry.pad_y),
+            (0.5, 0.5, 0.0, 40.0)
+        );
+        let pixel = |x: usize, y: usize| &canvas.rgb[(y * 320 + x) * 3..][..3];
+        assert_eq!(pixel(160, 39), BACKGROUND);
+        assert_eq!(pixel(160, 40), [200, 10, 20]);
+        assert_eq!(pixel(160, 279), [200, 10, 20]);
+        assert_eq!(pixel(160, 280), BACKGROUND);
+    }
+
+    #[test]
+    fn an_odd_bar_is_thicker_on_the_right() {
+        let (_, geometry) = letterbox(&Picture::filled(33, 64, [0; 3]), 64, 64);
+        assert_eq!((geometry.pad_x, geometry.pad_y), (15.0, 0.0));
+    }
+
+    #[test]
+    fn prediction_rectangles_are_multiples_of_the_stride() {
+        assert_eq!(rectangle_around(640, 480, 320, 32), (320, 256));
+        assert_eq!(rectangle_around(480, 640, 640, 32), (480, 640));
+        assert_eq!(rectangle_around(1000, 10, 640, 32), (640, 32));
+    }
+
+    proptest! {
+        #[test]
+        fn boxes_survive_the_way_there_and_back(
+            width in 1u32..300, height in 1u32..300, target_width in 1u32..200, target_height in 1u32..200,
+            corners in prop::array::uniform4(0.0f32..1.0),
+        ) {
+            let (canvas, geometry) = letterbox(&Picture::filled(width, height, [9; 3]), target_width, target_height);
+            prop_assert_eq!((canvas.width, canvas.height), (target_width, target_height));
+            let scale = [width as f32, height as f32, width as f32, height as f32];
+            let original: [f32; 4] = std::array::from_fn(|i| corners[i] * scale[i]);
+            let input = geometry.to_input(original);
+            prop_assert!(input[0] >= 0.0 && input[0] <= target_width as f32 + 1e-3);
+            let back = geometry.to_original(input);
+            for (a, b) in original.iter().zip(back) {
+                prop_assert!((a - b).abs() < 0.02, "{original:?} {back:?}");
+            }
+        }
+
+        #[test]
+        fn pasting_never_leaves_the_canvas(left in -40i64..40, top in -40i64..40, width in 1u32..30, height in 1u32..30) {
+            let mut canvas = Picture::filled(20, 16, BACKGROUND);
+            paste(&Picture::filled(width, height, [255; 3]), &mut canvas, left, top);
+            for (index, pixel) in canvas.rgb.chunks_exact(3).enumerate() {
+                let (x, y) = ((index % 20) as i64 - left, (index / 20) as i64 - top);
+                let inside = (0..i64::from(width)).contains(&x) && (0..i64::from(height)).contains(&y);
+                prop_assert_eq!(pixel[0] == 255, inside);
+            }
+        }
+    }
+}

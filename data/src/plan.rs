@@ -1,0 +1,342 @@
+//! The sampling plan: which samples a step trains on, as a pure function of the step number.
+//!
+//! Nothing about the order of the data is stored in a checkpoint: a state at step `k` has seen exactly the samples of
+//! the steps before `k`. An epoch's order depends on `(seed, epoch)`; batches are cut from it in order, steps close over
+//! whole batches, slots are cut from batches. The world size appears nowhere but in [`shard`], which deals the slots of
+//! a step to ranks.
+//!
+//! Steps of the warm-up, where the number of batches per step still grows, are counted out once; later steps have a
+//! closed form, so a plan stays small for any number of epochs.
+//!
+//! # Source
+//! The accumulation rule is the one that users of Ultralytics know (nominal batch, warm-up from 1). Unlike there, a
+//! step always closes at the end of an epoch, so that an epoch is a whole number of steps.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    dataset::SampleId,
+    random::{KeyedRandom, Purpose},
+};
+
+/// What a plan depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanConfig {
+    /// Number of samples of the training set.
+    pub dataset_len: usize,
+    /// Samples of one batch, over all ranks.
+    pub batch: usize,
+    /// Samples of one slot; a batch's last slot may be shorter.
+    pub micro_batch: usize,
+    /// Samples that one step should hold after the warm-up (`nbs`); batches are accumulated up to it.
+    pub nominal_batch: usize,
+    /// Number of passes over the data.
+    pub epochs: u32,
+    /// Length of the warm-up in epochs; 0 means none.
+    pub warmup_epochs: f64,
+    /// The run's seed.
+    pub seed: u64,
+    /// Number of last epochs that train without mosaic.
+    pub close_mosaic: u32,
+    /// Side of the network input in pixels.
+    pub image_size: u32,
+}
+
+/// The plan of a run; see the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    config: PlanConfig,
+    /// First batch of each step in the epochs that the warm-up touches.
+    warmup_steps: Vec<u64>,
+    /// Number of those epochs.
+    warmup_span: u32,
+    /// The order of the epoch asked for last. A memo only: it never changes an answer.
+    memo: Arc<Mutex<Option<EpochOrder>>>,
+}
+
+/// One step: the samples of one optimizer update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepPlan {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Epoch of all samples of the step, from 0.
+    pub epoch: u32,
+    /// First batch of the step, counted over the whole run: what schedules count in.
+    pub first_batch: u64,
+    /// Last batch of the step (inclusive), counted over the whole run.
+    pub last_batch: u64,
+    /// Whether the epoch ends with this step.
+    pub is_last_of_epoch: bool,
+    /// The slots in order; every sample of the step is in exactly one of them.
+    pub slots: Vec<Slot>,
+    /// Whether mosaics are made in this epoch.
+    pub mosaic: bool,
+    /// Side of the network input in pixels.
+    pub image_size: u32,
+}
+
+/// A micro-batch of a step: the unit of work that is handed to ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Number of the slot within its step, from 0.
+    pub index: u32,
+    /// Its samples, at least one and at most `micro_batch`.
+    pub samples: Vec<SampleId>,
+}
+
+/// A plan that cannot be made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// A number that has to be positive is zero.
+    #[error("the plan needs {field} to be at least 1")]
+    Zero {
+        /// Name of the field of [`PlanConfig`].
+        field: &'static str,
+    },
+    /// The warm-up is negative or not a number.
+    #[error("warmup_epochs is {value}, it must be a number of at least 0")]
+    Warmup {
+        /// The value given.
+        value: f64,
+    },
+    /// The dataset has more samples than sample ids.
+    #[error("the dataset has {len} samples, at most {limit} can be numbered", limit = u32::MAX)]
+    TooManySamples {
+        /// Number of samples.
+        len: usize,
+    },
+}
+
+impl Plan {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// When a size is zero or the warm-up is not a number of at least 0.
+    pub fn new(config: PlanConfig) -> Result<Self, PlanError> {
+        check(&config)?;
+        let mut plan = Self {
+            config,
+            warmup_steps: Vec::new(),
+            warmup_span: 0,
+            memo: Arc::default(),
+        };
+        let per_epoch = plan.batches_per_epoch();
+        let touched = plan.warmup_batches().div_ceil(per_epoch);
+        plan.warmup_span = touched.min(u64::from(plan.config.epochs)) as u32;
+        let mut first = 0;
+        for batch in 0..u64::from(plan.warmup_span) * per_epoch {
+            let held = batch + 1 - first;
+            if held >= plan.accumulate(batch) || (batch + 1) % per_epoch == 0 {
+                plan.warmup_steps.push(first);
+                first = batch + 1;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What the plan was made of.
+    pub fn config(&self) -> &PlanConfig {
+        &self.config
+    }
+
+    /// Number of steps of the run.
+    pub fn steps(&self) -> u64 {
+        let plain_epochs = u64::from(self.config.epochs - self.warmup_span);
+        self.warmup_steps.len() as u64 + plain_epochs * self.plain_steps_per_epoch()
+    }
+
+    /// The steps of an epoch; empty past the last epoch.
+    pub fn steps_of_epoch(&self, epoch: u32) -> Range<u64> {
+        let start = |epoch: u32| {
+            if epoch < self.warmup_span {
+                let batch = u64::from(epoch) * self.batches_per_epoch();
+                self.warmup_steps.partition_point(|&first| first < batch) as u64
+            } else {
+                let plain = u64::from(epoch.min(self.config.epochs) - self.warmup_span);
+                self.warmup_steps.len() as u64 + plain * self.plain_steps_per_epoch()
+            }
+        };
+        start(epoch)..start(epoch.saturating_add(1))
+    }
+
+    /// Number of steps of an epoch; fewer samples per step in the warm-up mean more steps.
+    pub fn steps_per_epoch(&self, epoch: u32) -> u64 {
+        let steps = self.steps_of_epoch(epoch);
+        steps.end - steps.start
+    }
+
+    /// Number of batches of every epoch; the last one may be short.
+    pub fn batches_per_epoch(&self) -> u64 {
+        self.config.dataset_len.div_ceil(self.config.batch) as u64
+    }
+
+    /// Number of batches of the run.
+    pub fn batches(&self) -> u64 {
+        u64::from(self.config.epochs) * self.batches_per_epoch()
+    }
+
+    /// Length of the warm-up in batches: at least 100 where there is one, and 0 where there is none.
+    pub fn warmup_batches(&self) -> u64 {
+        if self.config.warmup_epochs == 0.0 {
+            return 0;
+        }
+        let batches = self.config.warmup_epochs * self.batches_per_epoch() as f64;
+        (batches.round_ties_even() as u64).max(WARMUP_BATCHES_MIN)
+    }
+
+    /// Number of batches after which a step closes at this batch: grows from 1 over the warm-up.
+    pub fn accumulate(&self, batch: u64) -> u64 {
+        let warmup = self.warmup_batches();
+        if batch >= warmup {
+            return self.plain_accumulate();
+        }
+        let batches = 1.0 + (self.batches_per_nominal() - 1.0) * (batch as f64 / warmup as f64);
+        (batches.round_ties_even() as u64).max(1)
+    }
+
+    /// The plan of a step, or `None` past the end of the run.
+    pub fn step(&self, step: u64) -> Option<StepPlan> {
+        let batches = self.batches_of_step(step)?;
+        let per_epoch = self.batches_per_epoch();
+        let epoch = (batches.start / per_epoch) as u32;
+        let order = self.order(epoch);
+        let mut slots = Vec::new();
+        for batch in batches.clone() {
+            let start = (batch % per_epoch) as usize * self.config.batch;
+            let end = (start + self.config.batch).min(order.len());
+            for samples in order[start..end].chunks(self.config.micro_batch) {
+                slots.push(Slot {
+                    index: slots.len() as u32,
+                    samples: samples.to_vec(),
+                });
+            }
+        }
+        Some(StepPlan {
+            step,
+            epoch,
+            first_batch: batches.start,
+            last_batch: batches.end - 1,
+            is_last_of_epoch: batches.end % per_epoch == 0,
+            slots,
+            mosaic: epoch < self.config.epochs.saturating_sub(self.config.close_mosaic),
+            image_size: self.config.image_size,
+        })
+    }
+
+    /// The batches of a step, counted over the whole run.
+    fn batches_of_step(&self, step: u64) -> Option<Range<u64>> {
+        if step >= self.steps() {
+            return None;
+        }
+        let per_epoch = self.batches_per_epoch();
+        let warmup_steps = self.warmup_steps.len() as u64;
+        if step < warmup_steps {
+            let end_of_warmup = u64::from(self.warmup_span) * per_epoch;
+            let start = self.warmup_steps[step as usize];
+            let end = self.warmup_steps.get(step as usize + 1).copied();
+            return Some(start..end.unwrap_or(end_of_warmup));
+        }
+        let plain = step - warmup_steps;
+        let steps_per_epoch = self.plain_steps_per_epoch();
+        let epoch_start = (u64::from(self.warmup_span) + plain / steps_per_epoch) * per_epoch;
+        let accumulate = self.plain_accumulate();
+        let start = epoch_start + plain % steps_per_epoch * accumulate;
+        Some(start..(start + accumulate).min(epoch_start + per_epoch))
+    }
+
+    /// Number of batches of a step after the warm-up.
+    fn plain_accumulate(&self) -> u64 {
+        (self.batches_per_nominal().round_ties_even() as u64).max(1)
+    }
+
+    fn batches_per_nominal(&self) -> f64 {
+        self.config.nominal_batch as f64 / self.config.batch as f64
+    }
+
+    /// Number of steps of an epoch that the warm-up does not touch.
+    fn plain_steps_per_epoch(&self) -> u64 {
+        self.batches_per_epoch().div_ceil(self.plain_accumulate())
+    }
+
+    /// The shuffled samples of an epoch.
+    fn order(&self, epoch: u32) -> Arc<[SampleId]> {
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = memo.as_ref().filter(|known| known.epoch == epoch) {
+            return Arc::clone(&known.samples);
+        }
+        let samples = shuffled(self.config.dataset_len, self.config.seed, epoch);
+        *memo = Some(EpochOrder {
+            epoch,
+            samples: Arc::clone(&samples),
+        });
+        samples
+    }
+}
+
+impl StepPlan {
+    /// Number of samples of the step.
+    pub fn samples(&self) -> usize {
+        self.slots.iter().map(|slot| slot.samples.len()).sum()
+    }
+}
+
+/// The slots of a rank: contiguous, and sizes differ by at most one.
+///
+/// # Panics
+/// When `rank` is not below `world_size`.
+pub fn shard(slots: usize, world_size: usize, rank: usize) -> Range<usize> {
+    assert!(rank < world_size, "rank {rank} of a world of {world_size}");
+    slots * rank / world_size..slots * (rank + 1) / world_size
+}
+
+#[derive(Debug)]
+struct EpochOrder {
+    epoch: u32,
+    samples: Arc<[SampleId]>,
+}
+
+/// All sample ids in the order of an epoch: Fisher and Yates' shuffle from a keyed stream.
+fn shuffled(len: usize, seed: u64, epoch: u32) -> Arc<[SampleId]> {
+    let mut random = KeyedRandom::new(Purpose::Order, [seed, u64::from(epoch), 0]);
+    let mut samples: Vec<SampleId> = (0..len as u32).map(SampleId).collect();
+    for last in (1..len).rev() {
+        samples.swap(last, random.below(last + 1));
+    }
+    samples.into()
+}
+
+fn check(config: &PlanConfig) -> Result<(), PlanError> {
+    for (field, value) in [
+        ("dataset_len", config.dataset_len),
+        ("batch", config.batch),
+        ("micro_batch", config.micro_batch),
+        ("nominal_batch", config.nominal_batch),
+        ("epochs", config.epochs as usize),
+        ("image_size", config.image_size as usize),
+    ] {
+        if value == 0 {
+            return Err(PlanError::Zero { field });
+        }
+    }
+    if u32::try_from(config.dataset_len).is_err() {
+        return Err(PlanError::TooManySamples {
+            len: config.dataset_len,
+        });
+    }
+    if !config.warmup_epochs.is_finite() || config.warmup_epochs < 0.0 {
+        return Err(PlanError::Warmup {
+            value: config.warmup_epochs,
+        });
+    }
+    Ok(())
+}
+
+/// A warm-up of fewer batches would raise the learning rate too fast on small datasets.
+const WARMUP_BATCHES_MIN: u64 = 100;
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! Opens real datasets: blood cells in YOLO form and a few COCO photos.
+//!
+//! They are not part of the repository; the environment variable `RINGMASTER_TEST_DATA` names a folder that holds `bccd/`
+//! and `tinycoco/`. Without it these tests say that they are skipped.
+
+use std::{env, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use data::{Dataset, Limits, LoaderConfig, PictureCache, Split, ValLoader, val_batches};
+
+fn real_data(name: &str) -> Option<PathBuf> {
+    let folder = env::var_os("RINGMASTER_TEST_DATA").map(|folder| PathBuf::from(folder).join(name));
+    if folder.is_none() {
+        println!("skipped: RINGMASTER_TEST_DATA is not set, so there is no {name} to read");
+    }
+    folder
+}
+
+fn open(path: &PathBuf, split: Split) -> Dataset {
+    Dataset::open(path, split, &Limits::default()).expect("the dataset opens")
+}
+
+#[test]
+fn bccd_has_the_published_numbers() {
+    let Some(path) = real_data("bccd") else { return };
+    let splits = [Split::Train, Split::Val, Split::Test].map(|split| open(&path.join("data.yaml"), split));
+    assert_eq!(splits.each_ref().map(Dataset::len), [205, 87, 72]);
+    assert_eq!(
+        splits
+            .iter()
+            .map(|split| split.box_count() + split.dropped_boxes)
+            .sum::<usize>(),
+        4886
+    );
+    assert!(
+        splits
+            .iter()
+            .all(|split| split.skipped.is_empty() && split.names == ["WBC", "RBC", "Platelets"])
+    );
+    assert!(
+        splits[0]
+            .samples
+            .iter()
+            .all(|sample| (sample.width, sample.height) == (640, 480))
+    );
+}
+
+#[test]
+fn tinycoco_has_its_classes_crowds_and_photos() {
+    let Some(path) = real_data("tinycoco") else { return };
+    let (train, val) = (open(&path, Split::Train), open(&path, Split::Val));
+    assert_eq!((train.len(), val.len()), (32, 6));
+    assert_eq!(
+        (
+            train.names.len(),
+            train.names[0].as_str(),
+            train.names[79].as_str()
+        ),
+        (80, "person", "toothbrush")
+    );
+    assert_eq!(
+        (
+            train.box_count() + train.dropped_boxes,
+            val.box_count() + val.dropped_boxes
+        ),
+        (288, 136)
+    );
+    let crowds = |dataset: &Dataset| {
+        dataset
+            .samples
+            .iter()
+            .flat_map(|sample| &sample.labels)
+            .filter(|label| label.crowd)
+            .count()
+    };
+    assert_eq!((crowds(&train), crowds(&val)), (4, 1));
+}
+
+#[test]
+fn every_photo_decodes_into_a_validation_batch() {
+    for name in ["bccd", "tinycoco"] {
+        let Some(path) = real_data(name) else { return };
+        let dataset = Arc::new(open(&path, Split::Val));
+        let jobs = val_batches(&dataset, 320, 16);
+        let cache = Arc::new(PictureCache::new(Arc::clone(&dataset), 320, 0));
+        let config = LoaderConfig {
+            threads: NonZeroUsize::MIN,
+            queue: NonZeroUsize::MIN,
+        };
+        let batches: Vec<_> = ValLoader::start(cache, jobs.into_iter(), config)
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(
+            batches.iter().map(|batch| batch.samples.len()).sum::<usize>(),
+            dataset.len()
+        );
+        assert!(batches.iter().all(|batch| batch.unreadable == 0));
+        // Photos are not flat: a decoder that filled in grey would be noticed.
+        for batch in &batches {
+            let image_len = batch.images.len() / batch.samples.len();
+            for image in batch.images.chunks_exact(image_len) {
+                let mean = image.iter().map(|&value| f64::from(value)).sum::<f64>() / image_len as f64;
+                let spread = image
+                    .iter()
+                    .map(|&value| (f64::from(value) - mean).powi(2))
+                    .sum::<f64>();
+                assert!((spread / image_len as f64).sqrt() > 15.0);
+            }
+        }
+    }
+}
