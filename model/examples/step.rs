@@ -1,0 +1,59 @@
+//! Seconds per training step without a loss: `step MODEL IMAGE_SIZE BATCH STEPS [DEVICE] [THREADS]`.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use model::device::open_device;
+use model::yolo::Yolo;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let argument = |index: usize, default: &str| {
+        let given = arguments.get(index).cloned();
+        given.unwrap_or_else(|| default.to_owned())
+    };
+    let kind = argument(0, "yolov8n").parse()?;
+    let size: usize = argument(1, "320").parse()?;
+    let batch: usize = argument(2, "4").parse()?;
+    let steps: u32 = argument(3, "5").parse()?;
+    let threads: NonZeroUsize = argument(5, "1").parse()?;
+    let device = open_device(&argument(4, "auto"), Some(threads))?;
+
+    let mut yolo = Yolo::new(kind, 80, &device);
+    let state = yolo.initial_state(0);
+    let pixels: Vec<u8> = (0..batch * 3 * size * size)
+        .map(|index| (index * 31 % 251) as u8)
+        .collect();
+    let mut spent = [Duration::ZERO; 4];
+    for step in 0..=steps {
+        let mut clock = Instant::now();
+        let mut lap = |part: usize| {
+            let now = Instant::now();
+            // The first step fills caches and thread pools.
+            if step > 0 {
+                spent[part] += now - clock;
+            }
+            clock = now;
+        };
+        yolo.load(&state.parameters, &state.buffers);
+        lap(0);
+        let images = yolo.images(&pixels, [batch, size, size]);
+        let (output, statistics) = yolo.train_forward(images);
+        device.sync()?;
+        lap(1);
+        let gradients = (output.distances.sum() + output.scores.sum()).backward();
+        device.sync()?;
+        lap(2);
+        let gradient = yolo.gradient(gradients);
+        let statistics = statistics.into_vec();
+        assert!(gradient.iter().chain(&statistics).all(|value| value.is_finite()));
+        lap(3);
+    }
+    let [load, forward, backward, read] = spent.map(|part| part.as_secs_f64() / f64::from(steps));
+    println!(
+        "{kind} {size}px batch {batch} threads {threads}: {:.3} s/step \
+         (load {load:.3}, forward {forward:.3}, backward {backward:.3}, read {read:.3})",
+        load + forward + backward + read
+    );
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! libtorch, on the CPU and through CUDA. Its intra-op threads are a setting of the process.
+
+use std::num::NonZeroUsize;
+
+use burn::tensor::Device;
+
+use super::{DeviceChoice, DeviceError};
+
+// burn 0.22.1 marks its libtorch backend as deprecated; the workspace pins that release on purpose.
+#[cfg(feature = "tch")]
+#[expect(deprecated)]
+pub(super) fn open_cpu(_: DeviceChoice, threads: Option<NonZeroUsize>) -> Result<Device, DeviceError> {
+    if let Some(threads) = threads {
+        tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
+    }
+    Ok(Device::libtorch())
+}
+
+#[cfg(not(feature = "tch"))]
+pub(super) fn open_cpu(choice: DeviceChoice, _: Option<NonZeroUsize>) -> Result<Device, DeviceError> {
+    Err(choice.not_compiled_in())
+}
+
+/// Returns the GPUs that libtorch sees, `None` if it was not compiled in.
+#[cfg(feature = "tch")]
+#[expect(deprecated)]
+pub(super) fn cuda_devices() -> Option<Vec<Device>> {
+    let count = match tch::Cuda::is_available() {
+        true => usize::try_from(tch::Cuda::device_count()).unwrap_or(0),
+        false => 0,
+    };
+    Some((0..count).map(Device::libtorch_cuda).collect())
+}
+
+#[cfg(not(feature = "tch"))]
+pub(super) fn cuda_devices() -> Option<Vec<Device>> {
+    None
+}

@@ -1,0 +1,141 @@
+//! How the fused operations take part in the autodiff graph: one node each, with a backward of its own.
+
+use burn::backend::AutodiffBackend;
+use burn::backend::autodiff::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+
+use super::{FusedOps, options};
+
+impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn convolve(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        let prepared = Convolve
+            .prepare::<C>([x.node(), kernel.node()])
+            .compute_bound()
+            .stateful();
+        let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prepared) => {
+                let output = B::convolve(x.clone(), kernel.clone(), stride, padding);
+                let state = ConvolveState {
+                    x,
+                    kernel,
+                    stride,
+                    padding,
+                };
+                prepared.finish(state, output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::convolve(x, kernel, stride, padding)),
+        }
+    }
+
+    fn norm_silu(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let prepared = NormSilu
+            .prepare::<C>([x.node(), gamma.node(), beta.node()])
+            .compute_bound()
+            .stateful();
+        let x = x.into_primitive();
+        let gamma = gamma.into_primitive();
+        let beta = beta.into_primitive();
+        let (output, mean, variance) = B::norm_silu(x.clone(), gamma.clone(), beta.clone(), epsilon);
+        let output = match prepared {
+            OpsKind::Tracked(prepared) => {
+                let state = NormSiluState {
+                    x,
+                    gamma,
+                    beta,
+                    mean: mean.clone(),
+                    variance: variance.clone(),
+                    epsilon,
+                };
+                prepared.finish(state, output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        };
+        (output, Self::from_inner(mean), Self::from_inner(variance))
+    }
+}
+
+#[derive(Debug)]
+struct Convolve;
+
+#[derive(Clone, Debug)]
+struct ConvolveState<T> {
+    x: T,
+    kernel: T,
+    stride: usize,
+    padding: usize,
+}
+
+impl<B: FusedOps> Backward<B, 2> for Convolve {
+    type State = ConvolveState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, kernel_node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let ConvolveState {
+            x,
+            kernel,
+            stride,
+            padding,
+        } = ops.state;
+        if let Some(node) = x_node {
+            let options = options(stride, padding);
+            let x_gradient = B::conv2d_x_backward(x.clone(), kernel.clone(), gradient.clone(), options);
+            gradients.register::<B>(node.id, x_gradient);
+        }
+        if let Some(node) = kernel_node {
+            let kernel_gradient = B::kernel_gradient(x, kernel, gradient, stride, padding);
+            gradients.register::<B>(node.id, kernel_gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NormSilu;
+
+#[derive(Clone, Debug)]
+struct NormSiluState<T> {
+    x: T,
+    gamma: T,
+    beta: T,
+    mean: T,
+    variance: T,
+    epsilon: f64,
+}
+
+impl<B: FusedOps> Backward<B, 3> for NormSilu {
+    type State = NormSiluState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let state = ops.state;
+        let (x, gamma, beta) = B::norm_silu_gradient(
+            state.x,
+            state.gamma,
+            state.beta,
+            state.mean,
+            state.variance,
+            state.epsilon,
+            gradient,
+        );
+        for (node, gradient) in ops.parents.into_iter().zip([x, gamma, beta]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}

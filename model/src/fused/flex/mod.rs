@@ -1,0 +1,117 @@
+//! The fused operations for burn's CPU backend, on slices.
+//!
+//! Work is split over channels, planes or rows, never over the terms of a sum, so the number of threads does not
+//! change a bit.
+
+mod norm_silu;
+mod sigmoid;
+mod unfold;
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, FlexDevice, TensorMetadata};
+use burn::tensor::{Shape, TensorData};
+
+use super::FusedOps;
+
+type Primitive = FloatTensor<Flex>;
+
+impl FusedOps for Flex {
+    fn kernel_gradient(
+        x: Primitive,
+        kernel: Primitive,
+        gradient: Primitive,
+        stride: usize,
+        padding: usize,
+    ) -> Primitive {
+        let shape = kernel.shape();
+        let (x, gradient) = (Map::new(&x), Map::new(&gradient));
+        let product = unfold::kernel_gradient(&x, &gradient, shape[2], stride, padding);
+        Self::float_reshape(product, shape)
+    }
+
+    fn norm_silu(
+        x: Primitive,
+        gamma: Primitive,
+        beta: Primitive,
+        epsilon: f64,
+    ) -> (Primitive, Primitive, Primitive) {
+        let shape = x.shape();
+        let x = Map::new(&x);
+        let [gamma, beta] = [gamma, beta].map(|vector| vector.to_contiguous());
+        let (output, mean, variance) = norm_silu::forward(&x, values(&gamma), values(&beta), epsilon as f32);
+        (
+            tensor(output, shape),
+            tensor(mean, [x.channels]),
+            tensor(variance, [x.channels]),
+        )
+    }
+
+    fn norm_silu_gradient(
+        x: Primitive,
+        gamma: Primitive,
+        beta: Primitive,
+        mean: Primitive,
+        variance: Primitive,
+        epsilon: f64,
+        gradient: Primitive,
+    ) -> (Primitive, Primitive, Primitive) {
+        let shape = x.shape();
+        let (x, gradient) = (Map::new(&x), Map::new(&gradient));
+        let vectors = [gamma, beta, mean, variance].map(|vector| vector.to_contiguous());
+        let [gamma, beta, mean, variance] = vectors.each_ref().map(values);
+        let norms = norm_silu::affine(mean, variance, gamma, beta, epsilon as f32);
+        let (x_gradient, gamma, beta) = norm_silu::backward(&x, &norms, &gradient);
+        (
+            tensor(x_gradient, shape),
+            tensor(gamma, [x.channels]),
+            tensor(beta, [x.channels]),
+        )
+    }
+}
+
+/// Feature maps `[batch, channels, height, width]` as a slice.
+struct Map {
+    tensor: Primitive,
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Map {
+    fn new(primitive: &Primitive) -> Self {
+        let [batch, channels, height, width] = primitive.shape().dims();
+        Self {
+            tensor: primitive.to_contiguous(),
+            batch,
+            channels,
+            height,
+            width,
+        }
+    }
+
+    fn values(&self) -> &[f32] {
+        values(&self.tensor)
+    }
+
+    /// Values of one channel of one image.
+    fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    fn at(&self, image: usize, channel: usize) -> &[f32] {
+        let plane = self.plane();
+        let start = (image * self.channels + channel) * plane;
+        &self.values()[start..start + plane]
+    }
+}
+
+fn values(primitive: &Primitive) -> &[f32] {
+    // Invariant: the callers have made it contiguous, and all tensors of this crate are f32.
+    primitive.as_slice().expect("contiguous f32 values")
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Primitive {
+    Flex::float_from_data(TensorData::new(values, shape.into()), &FlexDevice)
+}

@@ -1,0 +1,135 @@
+//! Operations of the training step that burn's own would compute in many small pieces.
+//!
+//! Two of them: a convolution whose kernel gradient is one matrix product, and batch normalisation followed by
+//! SiLU as a single operation that keeps nothing but its input for the backward pass. Each has a default made
+//! of burn's operations, which every backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
+
+mod autodiff;
+#[cfg(feature = "flex")]
+mod flex;
+
+use burn::backend::ops::{BatchNormTrainBackward, ConvOptions};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// Convolution without bias.
+///
+/// # Shapes
+/// `[B, in, H, W]` and `[out, in, k, k]` to `[B, out, H', W']`
+pub(crate) fn convolve(x: Tensor<4>, kernel: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::convolve(
+        x.into_dispatch(),
+        kernel.into_dispatch(),
+        stride,
+        padding,
+    ))
+}
+
+/// Batch normalisation by the statistics of `x`, then SiLU. Also returns mean and biased variance, outside the
+/// autodiff graph.
+///
+/// # Shapes
+/// `[B, C, H, W]`, `[C]` and `[C]` to `[B, C, H, W]`, `[C]` and `[C]`
+pub(crate) fn norm_silu(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    let (output, mean, variance) = <Dispatch as FusedOps>::norm_silu(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    );
+    (
+        Tensor::from_dispatch(output),
+        Tensor::from_dispatch(mean),
+        Tensor::from_dispatch(variance),
+    )
+}
+
+/// The operations by backend. Those named `*_gradient` are for the backward pass and not differentiable.
+#[backend_extension(
+    Autodiff,
+    Flex: cfg(feature = "flex"),
+    LibTorch: cfg(feature = "tch"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda"))
+)]
+pub(crate) trait FusedOps: Backend {
+    /// See [`convolve`].
+    fn convolve(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        Self::conv2d(x, kernel, None, options(stride, padding))
+    }
+
+    /// Gradient of [`convolve`] with respect to the kernel.
+    fn kernel_gradient(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_weight_backward(x, kernel, gradient, options(stride, padding))
+    }
+
+    /// See [`norm_silu`].
+    fn norm_silu(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let normed = Self::batch_norm_train(x, gamma, beta, epsilon);
+        let gate = Self::sigmoid(normed.output.clone());
+        let output = Self::float_mul(normed.output, gate);
+        (output, normed.mean, normed.variance)
+    }
+
+    /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`.
+    #[expect(clippy::too_many_arguments)]
+    fn norm_silu_gradient(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let normed = Self::batch_norm(
+            x.clone(),
+            gamma.clone(),
+            beta,
+            mean.clone(),
+            variance.clone(),
+            epsilon,
+        );
+        // d(z s)/dz = s + z s (1 - s), where s is the sigmoid of z.
+        let gate = Self::sigmoid(normed.clone());
+        let through_gate = Self::sigmoid_backward(gate.clone(), Self::float_mul(gradient.clone(), normed));
+        let gradient = Self::float_add(Self::float_mul(gradient, gate), through_gate);
+        let BatchNormTrainBackward {
+            x_grad,
+            gamma_grad,
+            beta_grad,
+        } = Self::batch_norm_train_backward(x, gamma, mean, variance, epsilon, gradient);
+        (x_grad, gamma_grad, beta_grad)
+    }
+}
+
+#[cfg(feature = "tch")]
+impl FusedOps for burn::backend::LibTorch {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl FusedOps for burn::backend::Cube {}
+
+fn options(stride: usize, padding: usize) -> ConvOptions<2> {
+    ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1)
+}

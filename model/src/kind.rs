@@ -1,0 +1,128 @@
+//! Which published model: family and size, by the names its users know (`yolov8n`, `yolov8x.yaml`, ...).
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A family of models: one graph, one head, one loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// YOLOv8: anchor-free, C2f blocks, distributions over box distances.
+    V8,
+}
+
+/// How deep and wide a member of a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Size {
+    /// Nano.
+    N,
+    /// Small.
+    S,
+    /// Medium.
+    M,
+    /// Large.
+    L,
+    /// Extra large.
+    X,
+}
+
+/// A model by name.
+///
+/// # Examples
+/// ```
+/// use model::kind::ModelKind;
+/// let kind: ModelKind = "yolov8n.yaml".parse().unwrap();
+/// assert_eq!(kind.to_string(), "yolov8n");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ModelKind {
+    /// The family.
+    pub family: Family,
+    /// The size.
+    pub size: Size,
+}
+
+/// The text names no known model.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("unknown model `{name}`: known are {}", known_names())]
+pub struct UnknownModel {
+    /// What was asked for.
+    pub name: String,
+}
+
+impl ModelKind {
+    /// All models, small ones first.
+    pub const ALL: [Self; 5] = [
+        Self::v8(Size::N),
+        Self::v8(Size::S),
+        Self::v8(Size::M),
+        Self::v8(Size::L),
+        Self::v8(Size::X),
+    ];
+
+    const fn v8(size: Size) -> Self {
+        Self {
+            family: Family::V8,
+            size,
+        }
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::V8 => "yolov8",
+        };
+        let size = match self.size {
+            Size::N => 'n',
+            Size::S => 's',
+            Size::M => 'm',
+            Size::L => 'l',
+            Size::X => 'x',
+        };
+        write!(f, "{family}{size}")
+    }
+}
+
+impl FromStr for ModelKind {
+    type Err = UnknownModel;
+
+    /// Parses `yolov8n` or `yolov8n.yaml`, in any case.
+    fn from_str(text: &str) -> Result<Self, UnknownModel> {
+        let lower = text.trim().to_ascii_lowercase();
+        let name = lower.strip_suffix(".yaml").unwrap_or(&lower);
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.to_string() == name)
+            .ok_or_else(|| UnknownModel { name: text.into() })
+    }
+}
+
+fn known_names() -> String {
+    ModelKind::ALL.map(|kind| kind.to_string()).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_back_to_its_kind() {
+        for kind in ModelKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(format!("{kind}.yaml").parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = "yolov5n".parse::<ModelKind>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown model `yolov5n`: known are yolov8n, yolov8s, yolov8m, yolov8l, yolov8x"
+        );
+        assert!("yolov8n.pt".parse::<ModelKind>().is_err());
+        assert!("".parse::<ModelKind>().is_err());
+    }
+}

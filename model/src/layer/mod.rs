@@ -1,0 +1,20 @@
+//! The building blocks of the graphs, one per file.
+//!
+//! A layer holds handles, not tensors: `declare` appends its tensors to a layout in state-dict order, and
+//! `forward` reads them from the state of the [`Pass`]. Which statistics a batch normalisation uses is the
+//! pass's business, so every layer is written once for training and inference.
+
+mod c2f;
+mod conv;
+mod detect;
+mod resample;
+mod sppf;
+
+pub(crate) use c2f::C2f;
+pub(crate) use conv::{Conv, Projection};
+pub(crate) use detect::Detect;
+pub(crate) use resample::{concatenate, upsample};
+pub(crate) use sppf::Sppf;
+
+#[cfg(doc)]
+use crate::pass::Pass;

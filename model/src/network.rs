@@ -1,0 +1,279 @@
+//! A graph of the table, built: layers with handles, and which of their outputs others still need.
+
+use burn::tensor::Tensor;
+
+use crate::declare::Declaration;
+use crate::head::HeadOutput;
+use crate::kind::ModelKind;
+use crate::layer::{C2f, Conv, Detect, Sppf, concatenate, upsample};
+use crate::pass::Pass;
+use crate::table::{Block, Row, Scale, graph};
+
+/// The layers of a model in the order of its table. Holds no tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    nodes: Vec<Node>,
+    head: Detect,
+    head_inputs: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    inputs: Vec<usize>,
+    layer: Layer,
+    /// Outputs that nobody reads after this node.
+    done: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Layer {
+    Conv(Conv),
+    C2f(C2f),
+    Sppf(Sppf),
+    Upsample,
+    Concat,
+}
+
+/// What a row puts out.
+#[derive(Clone, Copy, Debug)]
+struct Map {
+    channels: usize,
+    stride: usize,
+}
+
+/// Input of the first row.
+const IMAGE: Map = Map {
+    channels: 3,
+    stride: 1,
+};
+
+impl Network {
+    /// Builds the layers of a model and declares their tensors.
+    pub(crate) fn new(kind: ModelKind, classes: usize) -> (Self, Declaration) {
+        let (rows, scale) = graph(kind);
+        let mut declaration = Declaration::default();
+        let mut maps: Vec<Map> = Vec::with_capacity(rows.len());
+        let mut nodes = Vec::with_capacity(rows.len());
+        // Invariant: the head is the last row of every table.
+        let (head_row, body) = rows.split_last().expect("a table has rows");
+        for (index, row) in body.iter().enumerate() {
+            let inputs = resolve(row, index);
+            let (layer, map) = declare(&mut declaration, row, index, &inputs, &maps, scale);
+            maps.push(map);
+            nodes.push(Node {
+                inputs,
+                layer,
+                done: Vec::new(),
+            });
+        }
+        let head_inputs = resolve(head_row, body.len());
+        let levels: Vec<(usize, usize)> = head_inputs
+            .iter()
+            .map(|&input| (maps[input].channels, maps[input].stride))
+            .collect();
+        let scope = format!("model.{}", body.len());
+        let head = Detect::declare(&mut declaration, &scope, &levels, classes);
+        release_early(&mut nodes, &head_inputs);
+        let network = Self {
+            nodes,
+            head,
+            head_inputs,
+        };
+        (network, declaration)
+    }
+
+    /// Runs all layers.
+    ///
+    /// # Shapes
+    /// `[B, 3, H, W]`, height and width multiples of [`crate::yolo::MAX_STRIDE`]
+    pub(crate) fn forward(&self, images: Tensor<4>, pass: &mut Pass<'_>) -> HeadOutput {
+        let mut outputs: Vec<Option<Tensor<4>>> = vec![None; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            let mut inputs: Vec<Tensor<4>> = node.inputs.iter().map(|&input| take(&outputs, input)).collect();
+            for &done in &node.done {
+                outputs[done] = None;
+            }
+            let single = |inputs: &mut Vec<Tensor<4>>| inputs.pop().unwrap_or_else(|| images.clone());
+            let output = match &node.layer {
+                Layer::Conv(layer) => layer.forward(single(&mut inputs), pass),
+                Layer::C2f(layer) => layer.forward(single(&mut inputs), pass),
+                Layer::Sppf(layer) => layer.forward(single(&mut inputs), pass),
+                Layer::Upsample => upsample(single(&mut inputs)),
+                Layer::Concat => concatenate(inputs),
+            };
+            outputs[index] = Some(output);
+        }
+        let levels = self
+            .head_inputs
+            .iter()
+            .map(|&input| take(&outputs, input))
+            .collect();
+        self.head.forward(levels, pass)
+    }
+}
+
+/// Returns the rows that row `index` reads; none for the first row, which reads the images.
+fn resolve(row: &Row, index: usize) -> Vec<usize> {
+    row.from
+        .iter()
+        .filter_map(|&from| match from {
+            from if from >= 0 => Some(from as usize),
+            from => index.checked_sub(from.unsigned_abs()),
+        })
+        .collect()
+}
+
+fn declare(
+    declaration: &mut Declaration,
+    row: &Row,
+    index: usize,
+    inputs: &[usize],
+    maps: &[Map],
+    scale: Scale,
+) -> (Layer, Map) {
+    let scope = format!("model.{index}");
+    let input = inputs.first().map_or(IMAGE, |&input| maps[input]);
+    let Map { stride, .. } = input;
+    let width = |channels| [input.channels, scale.channels(channels)];
+    match row.block {
+        Block::Conv {
+            channels,
+            kernel,
+            stride: step,
+        } => {
+            let [from, to] = width(channels);
+            let layer = Conv::declare(declaration, &scope, [from, to], kernel, step);
+            (Layer::Conv(layer), map(to, stride * step))
+        }
+        Block::C2f { channels, shortcut } => {
+            let [from, to] = width(channels);
+            let repeats = scale.repeats(row.repeats);
+            let layer = C2f::declare(declaration, &scope, [from, to], repeats, shortcut);
+            (Layer::C2f(layer), map(to, stride))
+        }
+        Block::Sppf { channels, kernel } => {
+            let [from, to] = width(channels);
+            let layer = Sppf::declare(declaration, &scope, [from, to], kernel);
+            (Layer::Sppf(layer), map(to, stride))
+        }
+        Block::Upsample => (Layer::Upsample, map(input.channels, stride / 2)),
+        Block::Concat => {
+            let channels = inputs.iter().map(|&input| maps[input].channels).sum();
+            (Layer::Concat, map(channels, stride))
+        }
+        Block::Detect => unreachable!("the head is the last row"),
+    }
+}
+
+fn map(channels: usize, stride: usize) -> Map {
+    Map { channels, stride }
+}
+
+/// Marks for each node the outputs that it is the last to read, so that inference frees them.
+fn release_early(nodes: &mut [Node], head_inputs: &[usize]) {
+    for output in 0..nodes.len() {
+        if head_inputs.contains(&output) {
+            continue;
+        }
+        let last = nodes.iter().rposition(|node| node.inputs.contains(&output));
+        if let Some(last) = last {
+            nodes[last].done.push(output);
+        }
+    }
+}
+
+fn take(outputs: &[Option<Tensor<4>>], index: usize) -> Tensor<4> {
+    // Invariant: rows read only earlier rows, and an output is released after its last reader.
+    outputs[index].clone().expect("an earlier output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Group, Layout};
+
+    fn layout(name: &str) -> Layout {
+        Network::new(name.parse().unwrap(), 80).1.layout
+    }
+
+    #[test]
+    fn parameter_counts_at_80_classes_are_the_published_ones() {
+        for (name, count) in [
+            ("yolov8n", 3_157_200),
+            ("yolov8s", 11_166_560),
+            ("yolov8m", 25_902_640),
+            ("yolov8l", 43_691_520),
+            ("yolov8x", 68_229_648),
+        ] {
+            assert_eq!(layout(name).parameter_count(), count, "{name}");
+        }
+    }
+
+    #[test]
+    fn state_dicts_have_the_published_number_of_entries() {
+        assert_eq!(layout("yolov8n").state_dict_len(), 355);
+        assert_eq!(layout("yolov8m").state_dict_len(), 475);
+    }
+
+    #[test]
+    fn names_and_shapes_are_those_python_users_know() {
+        let layout = layout("yolov8n");
+        for (name, shape) in [
+            ("model.0.conv.weight", vec![16, 3, 3, 3]),
+            ("model.0.bn.weight", vec![16]),
+            ("model.2.m.0.cv1.conv.weight", vec![16, 16, 3, 3]),
+            ("model.4.m.1.cv2.bn.bias", vec![32]),
+            ("model.9.cv2.conv.weight", vec![256, 512, 1, 1]),
+            ("model.12.cv1.conv.weight", vec![128, 384, 1, 1]),
+            ("model.22.cv2.0.0.conv.weight", vec![64, 64, 3, 3]),
+            ("model.22.cv2.0.2.bias", vec![64]),
+            ("model.22.cv3.2.2.weight", vec![80, 80, 1, 1]),
+        ] {
+            let spec = layout.parameter(name);
+            assert_eq!(spec.map(|spec| &spec.shape), Some(&shape), "{name}");
+        }
+        assert!(layout.buffer("model.22.cv3.2.1.bn.running_var").is_some());
+        assert_eq!(layout.constants[0].name, "model.22.dfl.conv.weight");
+        assert_eq!(layout.constants[0].shape, [1, 16, 1, 1]);
+    }
+
+    #[test]
+    fn ranges_tile_the_flat_vectors_and_groups_follow_the_names() {
+        let layout = layout("yolov8s");
+        for specs in [&layout.parameters, &layout.buffers] {
+            let mut end = 0;
+            for spec in specs {
+                assert_eq!(spec.range.start, end, "{}", spec.name);
+                assert_eq!(spec.range.len(), spec.shape.iter().product::<usize>());
+                end = spec.range.end;
+            }
+        }
+        for spec in &layout.parameters {
+            let expected = match spec.name.as_str() {
+                name if name.ends_with(".bn.weight") => Group::Norm,
+                name if name.ends_with(".bias") => Group::Bias,
+                _ => Group::Decay,
+            };
+            assert_eq!(spec.group, expected, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn digests_differ_between_models_and_class_counts() {
+        let digest = |name: &str, classes| {
+            let kind = name.parse().unwrap();
+            Network::new(kind, classes).1.layout.digest()
+        };
+        assert_eq!(digest("yolov8n", 80), digest("yolov8n", 80));
+        assert_ne!(digest("yolov8n", 80), digest("yolov8n", 79));
+        assert_ne!(digest("yolov8n", 80), digest("yolov8s", 80));
+    }
+
+    #[test]
+    fn an_output_is_released_by_its_last_reader_only() {
+        let (network, _) = Network::new("yolov8n".parse().unwrap(), 80);
+        assert_eq!(network.nodes[1].done, [0]);
+        assert_eq!(network.nodes[14].done, [4, 13]);
+        assert!(network.nodes.iter().all(|node| !node.done.contains(&15)));
+    }
+}

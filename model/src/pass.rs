@@ -1,0 +1,195 @@
+//! One run through the network: the tensors of a loaded state, and how batch normalisation gets its statistics.
+
+use std::sync::OnceLock;
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use crate::declare::{Declaration, Handle, NormedKernel, Place};
+use crate::fused::norm_silu;
+use crate::layout::TensorSpec;
+
+/// Added to the variance before its root is taken.
+///
+/// # Source
+/// The published YOLOv8 models; PyTorch's default is 1e-5.
+pub(crate) const NORM_EPSILON: f64 = 1e-3;
+
+/// A state on the device: two uploads, of which every tensor is a view.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// By `Handle<4>`: leaves of the autodiff graph.
+    kernels: Vec<Tensor<4>>,
+    /// By `Handle<1>`: leaves of the autodiff graph.
+    vectors: Vec<Tensor<1>>,
+    /// Means and variances in turn, outside the autodiff graph.
+    statistics: Vec<Tensor<1>>,
+    /// By index of the normalisation; made by the first inference.
+    folded: Vec<OnceLock<(Tensor<4>, Tensor<1>)>>,
+}
+
+impl Loaded {
+    /// Uploads a state. The lengths must be those of the layout.
+    pub(crate) fn upload(
+        declaration: &Declaration,
+        parameters: &[f32],
+        buffers: &[f32],
+        device: &Device,
+    ) -> Self {
+        let layout = &declaration.layout;
+        let upload =
+            |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
+        let flat = upload(parameters);
+        let mut kernels = Vec::new();
+        let mut vectors = Vec::new();
+        for (spec, place) in layout.parameters.iter().zip(&declaration.places) {
+            let view = flat.clone().slice([spec.range.clone()]);
+            match place {
+                Place::Kernel(_) => {
+                    kernels.push(view.reshape(rank4(spec)).autodiff().require_grad());
+                }
+                Place::Vector(_) => vectors.push(view.autodiff().require_grad()),
+            }
+        }
+        let flat = upload(buffers);
+        let statistics = layout
+            .buffers
+            .iter()
+            .map(|spec| flat.clone().slice([spec.range.clone()]))
+            .collect();
+        Self {
+            kernels,
+            vectors,
+            statistics,
+            folded: declaration.normed.iter().map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Returns the kernel with the running statistics worked into it, and the bias that remains; both outside
+    /// the autodiff graph.
+    pub(crate) fn folded(&self, tensors: NormedKernel) -> (Tensor<4>, Tensor<1>) {
+        self.folded[tensors.norm]
+            .get_or_init(|| {
+                let mean = self.statistics[2 * tensors.norm].clone();
+                let variance = self.statistics[2 * tensors.norm + 1].clone();
+                let gamma = self.vectors[tensors.gamma.0].clone().inner();
+                let beta = self.vectors[tensors.beta.0].clone().inner();
+                let kernel = self.kernels[tensors.kernel.0].clone().inner();
+                let scale = gamma / (variance + NORM_EPSILON).sqrt();
+                let channels = scale.dims()[0];
+                let kernel = kernel * scale.clone().reshape([channels, 1, 1, 1]);
+                (kernel, beta - mean * scale)
+            })
+            .clone()
+    }
+
+    /// Takes the gradients of all parameters out of `gradients` as one flat tensor, in traversal order. A
+    /// parameter without gradient counts as zeros.
+    pub(crate) fn flat_gradient(
+        &self,
+        declaration: &Declaration,
+        mut gradients: Gradients,
+        device: &Device,
+    ) -> Tensor<1> {
+        let specs = &declaration.layout.parameters;
+        let parts = specs
+            .iter()
+            .zip(&declaration.places)
+            .map(|(spec, place)| {
+                let flat = match place {
+                    Place::Kernel(handle) => self.kernels[handle.0]
+                        .grad_remove(&mut gradients)
+                        .map(|gradient| gradient.flatten(0, 3)),
+                    Place::Vector(handle) => self.vectors[handle.0].grad_remove(&mut gradients),
+                };
+                flat.unwrap_or_else(|| Tensor::zeros([spec.range.len()], device))
+            })
+            .collect();
+        Tensor::cat(parts, 0)
+    }
+}
+
+/// How the layers run.
+#[derive(Debug)]
+pub(crate) enum Pass<'a> {
+    /// With gradients, and normalisation by the statistics of the batch.
+    Train(Training<'a>),
+    /// Without gradients, and normalisation by the running statistics.
+    Infer(&'a Loaded),
+}
+
+impl Pass<'_> {
+    /// Returns a kernel, within the autodiff graph when training.
+    pub(crate) fn kernel(&self, handle: Handle<4>) -> Tensor<4> {
+        match self {
+            Pass::Train(training) => training.kernel(handle),
+            Pass::Infer(loaded) => loaded.kernels[handle.0].clone().inner(),
+        }
+    }
+
+    /// Returns a vector, within the autodiff graph when training.
+    pub(crate) fn vector(&self, handle: Handle<1>) -> Tensor<1> {
+        match self {
+            Pass::Train(training) => training.loaded.vectors[handle.0].clone(),
+            Pass::Infer(loaded) => loaded.vectors[handle.0].clone().inner(),
+        }
+    }
+}
+
+/// A training pass and the statistics that it has met.
+#[derive(Debug)]
+pub(crate) struct Training<'a> {
+    loaded: &'a Loaded,
+    /// By index of the normalisation, whatever the order of execution.
+    seen: Vec<Option<NormStatistics>>,
+}
+
+/// Statistics of one batch normalisation on the device.
+#[derive(Debug)]
+pub(crate) struct NormStatistics {
+    /// `[C]`
+    pub(crate) mean: Tensor<1>,
+    /// `[C]`, biased: divided by the number of values.
+    pub(crate) variance: Tensor<1>,
+    /// Values per channel.
+    pub(crate) count: usize,
+}
+
+impl<'a> Training<'a> {
+    pub(crate) fn new(loaded: &'a Loaded) -> Self {
+        Self {
+            loaded,
+            seen: loaded.folded.iter().map(|_| None).collect(),
+        }
+    }
+
+    pub(crate) fn kernel(&self, handle: Handle<4>) -> Tensor<4> {
+        self.loaded.kernels[handle.0].clone()
+    }
+
+    /// Normalises with the mean and the biased variance of `x` itself, keeps both, and applies SiLU.
+    ///
+    /// # Shapes
+    /// `[B, C, H, W]` to the same
+    pub(crate) fn norm_silu(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let gamma = self.loaded.vectors[tensors.gamma.0].clone();
+        let beta = self.loaded.vectors[tensors.beta.0].clone();
+        let (output, mean, variance) = norm_silu(x, gamma, beta, NORM_EPSILON);
+        self.seen[tensors.norm] = Some(NormStatistics {
+            mean: mean.inner(),
+            variance: variance.inner(),
+            count: batch * height * width,
+        });
+        output
+    }
+
+    /// Returns the statistics in traversal order.
+    pub(crate) fn into_statistics(self) -> Vec<NormStatistics> {
+        // Invariant: every layer of a graph runs once in a pass, so every normalisation has been seen.
+        self.seen.into_iter().flatten().collect()
+    }
+}
+
+fn rank4(spec: &TensorSpec) -> [usize; 4] {
+    std::array::from_fn(|axis| spec.shape[axis])
+}

@@ -1,0 +1,268 @@
+//! Weights files: safetensors with the state-dict names that Python users know.
+//!
+//! A file holds everything a strict `load_state_dict` asks for, the batch counters and the fixed projection of
+//! the head included. One metadata entry says which model it is; a file without it (saved by Python) is
+//! recognised by its shapes.
+
+mod fit;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use fit::{Mismatch, Mismatches};
+
+use crate::initial::initial_values;
+use crate::kind::{ModelKind, UnknownModel};
+use crate::layout::{FlatState, Layout};
+use crate::network::Network;
+
+/// What a file says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The model.
+    pub kind: ModelKind,
+    /// Class names by class number.
+    pub names: Vec<String>,
+    /// Side of the square images it was trained on, in pixels.
+    pub image_size: u32,
+}
+
+/// A file's content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// The model, its classes and its image size.
+    pub metadata: Metadata,
+    /// Parameters and running statistics.
+    pub state: FlatState,
+}
+
+/// Why weights could not be read or written.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be read or written.
+    #[error("cannot access the weights file {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Not safetensors, or truncated.
+    #[error("not a whole safetensors file: {0}")]
+    Format(#[from] SafeTensorError),
+    /// The metadata entry cannot be understood.
+    #[error("the metadata of the weights file is damaged: {reason}")]
+    Metadata {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No metadata entry, and no head of a known model.
+    #[error("the weights file names no model, and its tensors are those of none that is known")]
+    Unrecognised,
+    /// Tensors do not fit the model.
+    #[error("the weights do not fit {kind} with {classes} classes: {mismatches}")]
+    Mismatch {
+        /// The model.
+        kind: ModelKind,
+        /// Its number of classes.
+        classes: usize,
+        /// What does not fit.
+        mismatches: Mismatches,
+    },
+}
+
+/// The metadata entry, as text.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    model: String,
+    names: Vec<String>,
+    image_size: u32,
+}
+
+/// One metadata entry and not several: the format keeps its entries in a map without an order, and the same
+/// state shall give the same bytes.
+const ENTRY_KEY: &str = "ringmaster";
+
+/// PyTorch counts batches in this tensor of each batch normalisation, and uses the count only without momentum.
+const COUNTER: &str = "num_batches_tracked";
+
+/// Assumed for files that do not say.
+const DEFAULT_IMAGE_SIZE: u32 = 640;
+
+/// Returns the bytes of a weights file; the same state gives the same bytes.
+///
+/// # Panics
+/// If the lengths of the vectors are not those of the model with that many class names.
+///
+/// # Errors
+/// If the format refuses a tensor, which no layout of this crate causes.
+pub fn to_bytes(metadata: &Metadata, parameters: &[f32], buffers: &[f32]) -> Result<Vec<u8>, WeightsError> {
+    let layout = layout(metadata.kind, metadata.names.len());
+    assert_eq!(parameters.len(), layout.parameters_len(), "parameters");
+    assert_eq!(buffers.len(), layout.buffers_len(), "buffers");
+    let counters: Vec<String> = layout.norms().map(|norm| format!("{norm}.{COUNTER}")).collect();
+    let mut tensors: Vec<(&str, Dtype, &[usize], Vec<u8>)> = Vec::new();
+    for (specs, values) in [(&layout.parameters, parameters), (&layout.buffers, buffers)] {
+        for spec in specs {
+            let bytes = little_endian(&values[spec.range.clone()]);
+            tensors.push((&spec.name, Dtype::F32, &spec.shape, bytes));
+        }
+    }
+    for spec in &layout.constants {
+        let bytes = little_endian(&initial_values(spec, 0));
+        tensors.push((&spec.name, Dtype::F32, &spec.shape, bytes));
+    }
+    for name in &counters {
+        tensors.push((name, Dtype::I64, &[], 0_i64.to_le_bytes().to_vec()));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>, SafeTensorError>>()?;
+    let entries = HashMap::from([(ENTRY_KEY.to_owned(), encode(metadata)?)]);
+    Ok(serialize(views, Some(entries))?)
+}
+
+/// Writes a weights file: beside its place first, then renamed, so that no reader meets half of it.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save(
+    path: &Path,
+    metadata: &Metadata,
+    parameters: &[f32],
+    buffers: &[f32],
+) -> Result<(), WeightsError> {
+    let bytes = to_bytes(metadata, parameters, buffers)?;
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(|source| access(path, source))
+}
+
+/// Reads a weights file.
+///
+/// # Errors
+/// If the file cannot be read, is no weights file, or does not fit the model it names.
+pub fn load(path: &Path) -> Result<Weights, WeightsError> {
+    let bytes = fs::read(path).map_err(|source| access(path, source))?;
+    from_bytes(&bytes)
+}
+
+/// Reads the bytes of a weights file.
+///
+/// # Errors
+/// If they are no weights file, or do not fit the model they name.
+pub fn from_bytes(bytes: &[u8]) -> Result<Weights, WeightsError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let entries = header.metadata().as_ref();
+    match entries.and_then(|entries| entries.get(ENTRY_KEY)) {
+        Some(text) => {
+            let metadata = decode(text)?;
+            let state = read(&file, metadata.kind, metadata.names.len())?;
+            Ok(Weights { metadata, state })
+        }
+        None => recognise(&file),
+    }
+}
+
+fn read(file: &SafeTensors<'_>, kind: ModelKind, classes: usize) -> Result<FlatState, WeightsError> {
+    fit::read(file, &layout(kind, classes)).map_err(|mismatches| WeightsError::Mismatch {
+        kind,
+        classes,
+        mismatches,
+    })
+}
+
+/// Reads a file that does not say what it is, as the first model that it fits; classes get their numbers as
+/// names.
+fn recognise(file: &SafeTensors<'_>) -> Result<Weights, WeightsError> {
+    let mut nearest = None;
+    for kind in ModelKind::ALL {
+        // The last tensor of every head has one value per class.
+        let head = layout(kind, 1).parameters.pop();
+        let Some(Ok(head)) = head.map(|spec| file.tensor(&spec.name)) else {
+            continue;
+        };
+        let [classes] = *head.shape() else {
+            continue;
+        };
+        if classes == 0 {
+            continue;
+        }
+        match fit::read(file, &layout(kind, classes)) {
+            Ok(state) => {
+                let metadata = Metadata {
+                    kind,
+                    names: (0..classes).map(|class| class.to_string()).collect(),
+                    image_size: DEFAULT_IMAGE_SIZE,
+                };
+                return Ok(Weights { metadata, state });
+            }
+            Err(mismatches) => {
+                let count = mismatches.0.len();
+                if nearest.as_ref().is_none_or(|&(least, _)| count < least) {
+                    let error = WeightsError::Mismatch {
+                        kind,
+                        classes,
+                        mismatches,
+                    };
+                    nearest = Some((count, error));
+                }
+            }
+        }
+    }
+    Err(nearest.map_or(WeightsError::Unrecognised, |(_, error)| error))
+}
+
+fn encode(metadata: &Metadata) -> Result<String, WeightsError> {
+    let entry = Entry {
+        model: metadata.kind.to_string(),
+        names: metadata.names.clone(),
+        image_size: metadata.image_size,
+    };
+    serde_json::to_string(&entry).map_err(damaged)
+}
+
+fn decode(text: &str) -> Result<Metadata, WeightsError> {
+    let entry: Entry = serde_json::from_str(text).map_err(damaged)?;
+    if entry.names.is_empty() {
+        return Err(damaged("no class names"));
+    }
+    Ok(Metadata {
+        kind: entry.model.parse().map_err(damaged::<UnknownModel>)?,
+        names: entry.names,
+        image_size: entry.image_size,
+    })
+}
+
+fn damaged<E: ToString>(reason: E) -> WeightsError {
+    WeightsError::Metadata {
+        reason: reason.to_string(),
+    }
+}
+
+fn layout(kind: ModelKind, classes: usize) -> Layout {
+    Network::new(kind, classes).1.layout
+}
+
+fn access(path: &Path, source: io::Error) -> WeightsError {
+    WeightsError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests;

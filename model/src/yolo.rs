@@ -1,0 +1,199 @@
+//! A YOLO detector on a device: load a flat state, run it, take the flat gradient.
+//!
+//! Parameters are no burn module: burn finds parameters by ids that are random per process, whereas a cluster
+//! needs one order that all ranks share. So the state lives in flat vectors on the host, is uploaded whole, and
+//! the layers read views of it.
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use crate::declare::Declaration;
+use crate::head::HeadOutput;
+use crate::initial;
+use crate::kind::ModelKind;
+use crate::layout::{FlatState, Layout};
+use crate::network::Network;
+use crate::pass::{Loaded, NormStatistics, Pass, Training};
+
+/// Height and width of the input must be multiples of this.
+pub const MAX_STRIDE: usize = 32;
+
+/// A detector. Calling order: [`new`](Self::new), [`load`](Self::load), then either
+/// [`infer`](Self::infer), or [`train_forward`](Self::train_forward), a loss, `backward`, and
+/// [`gradient`](Self::gradient); [`load`](Self::load) again after each optimizer update.
+#[derive(Debug)]
+pub struct Yolo {
+    kind: ModelKind,
+    classes: usize,
+    network: Network,
+    declaration: Declaration,
+    device: Device,
+    loaded: Option<Loaded>,
+}
+
+impl Yolo {
+    /// Builds the layers of a model for a number of classes. Allocates nothing on the device.
+    ///
+    /// # Panics
+    /// If `classes` is zero.
+    pub fn new(kind: ModelKind, classes: usize, device: &Device) -> Self {
+        assert!(classes > 0, "a detector needs at least one class");
+        let (network, declaration) = Network::new(kind, classes);
+        Self {
+            kind,
+            classes,
+            network,
+            declaration,
+            device: device.clone().without_autodiff(),
+            loaded: None,
+        }
+    }
+
+    /// Returns the model's name.
+    pub fn kind(&self) -> ModelKind {
+        self.kind
+    }
+
+    /// Returns the number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Returns the device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Returns names, shapes and places of all tensors.
+    pub fn layout(&self) -> &Layout {
+        &self.declaration.layout
+    }
+
+    /// Returns the state that training from scratch starts from.
+    pub fn initial_state(&self, seed: u64) -> FlatState {
+        initial::initial_state(self.layout(), seed)
+    }
+
+    /// Uploads a state, in one copy per vector.
+    ///
+    /// # Panics
+    /// If a length is not that of the layout.
+    pub fn load(&mut self, parameters: &[f32], buffers: &[f32]) {
+        let layout = self.layout();
+        assert_eq!(parameters.len(), layout.parameters_len(), "parameters");
+        assert_eq!(buffers.len(), layout.buffers_len(), "buffers");
+        // The old state goes first: two states of a large model need not fit the device.
+        self.loaded = None;
+        let loaded = Loaded::upload(&self.declaration, parameters, buffers, &self.device);
+        self.loaded = Some(loaded);
+    }
+
+    /// Uploads pictures, scaled to `0..1`.
+    ///
+    /// # Shapes
+    /// `pixels`: `[batch, 3, height, width]` RGB, flat; returns the same shape
+    ///
+    /// # Panics
+    /// If the length is not the product of the shape.
+    pub fn images(&self, pixels: &[u8], [batch, height, width]: [usize; 3]) -> Tensor<4> {
+        assert_eq!(pixels.len(), batch * 3 * height * width, "pixels");
+        let values: Vec<f32> = pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
+        Tensor::from_data(TensorData::new(values, [batch, 3, height, width]), &self.device)
+    }
+
+    /// Runs the network for training: batch normalisation uses the statistics of these images, which are
+    /// returned and not stored.
+    ///
+    /// # Shapes
+    /// `[B, 3, H, W]`, height and width multiples of [`MAX_STRIDE`]
+    ///
+    /// # Panics
+    /// If no state is loaded, or on another shape.
+    pub fn train_forward(&self, images: Tensor<4>) -> (HeadOutput, BatchStatistics) {
+        check_shape(&images);
+        let mut pass = Pass::Train(Training::new(self.loaded()));
+        let output = self.network.forward(images.autodiff(), &mut pass);
+        let norms = match pass {
+            Pass::Train(training) => training.into_statistics(),
+            Pass::Infer(_) => Vec::new(),
+        };
+        (output, BatchStatistics { norms })
+    }
+
+    /// Runs the network for detection: batch normalisation uses the running statistics, and no gradient can be
+    /// taken.
+    ///
+    /// # Shapes
+    /// `[B, 3, H, W]`, height and width multiples of [`MAX_STRIDE`]
+    ///
+    /// # Panics
+    /// If no state is loaded, or on another shape.
+    pub fn infer(&self, images: Tensor<4>) -> HeadOutput {
+        check_shape(&images);
+        let mut pass = Pass::Infer(self.loaded());
+        self.network.forward(images.without_autodiff(), &mut pass)
+    }
+
+    /// Returns the gradient of all parameters in traversal order, in one copy from the device. A parameter
+    /// that the loss does not depend on has gradient zero.
+    ///
+    /// # Panics
+    /// If no state is loaded, or the device fails.
+    pub fn gradient(&self, gradients: Gradients) -> Vec<f32> {
+        let loaded = self.loaded();
+        to_host(loaded.flat_gradient(&self.declaration, gradients, &self.device))
+    }
+
+    fn loaded(&self) -> &Loaded {
+        self.loaded.as_ref().expect("`load` comes first")
+    }
+}
+
+/// What batch normalisation saw in one slot, still on the device.
+#[derive(Debug)]
+pub struct BatchStatistics {
+    norms: Vec<NormStatistics>,
+}
+
+impl BatchStatistics {
+    /// Returns means and unbiased variances in the order of [`Layout::buffers`], in one copy from the device:
+    /// what running statistics move towards.
+    ///
+    /// With one value per channel the variance is zero (PyTorch refuses that case).
+    pub fn into_vec(self) -> Vec<f32> {
+        let mut corrections = Vec::new();
+        let mut parts = Vec::with_capacity(2 * self.norms.len());
+        for norm in self.norms {
+            let [channels] = norm.mean.dims();
+            let unbiased = norm.count as f32 / (norm.count.max(2) - 1) as f32;
+            corrections.push((channels, unbiased));
+            parts.push(norm.mean);
+            parts.push(norm.variance);
+        }
+        let mut values = to_host(Tensor::cat(parts, 0));
+        let mut rest = values.as_mut_slice();
+        for (channels, unbiased) in corrections {
+            let (norm, tail) = rest.split_at_mut(2 * channels);
+            norm[channels..].iter_mut().for_each(|value| *value *= unbiased);
+            rest = tail;
+        }
+        values
+    }
+}
+
+fn check_shape(images: &Tensor<4>) {
+    let [_, channels, height, width] = images.dims();
+    assert_eq!(channels, 3, "images are RGB");
+    assert!(
+        height.is_multiple_of(MAX_STRIDE) && width.is_multiple_of(MAX_STRIDE),
+        "{height} x {width} is not a multiple of {MAX_STRIDE}"
+    );
+}
+
+fn to_host(tensor: Tensor<1>) -> Vec<f32> {
+    // Invariant: all tensors of this crate are f32.
+    tensor.into_data().try_into_vec().expect("f32 values")
+}
+
+#[cfg(all(test, feature = "flex"))]
+#[path = "yolo_tests.rs"]
+mod tests;
