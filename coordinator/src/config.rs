@@ -1,0 +1,46 @@
+//! What one run of the coordinator is told: resolved and validated.
+
+use std::path::PathBuf;
+
+use proto::{Recipe, RecipeError};
+
+use crate::membership::Timing;
+
+/// The configuration of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoordinatorConfig {
+    /// All hyper-parameters, valid and resolved.
+    pub recipe: Recipe,
+    /// Number of workers that the run starts with.
+    pub world_size: usize,
+    /// Folder that holds the run directories.
+    pub project: PathBuf,
+    /// Name of the run directory; a number is added when it is taken.
+    pub name: String,
+    /// How long to wait for what.
+    pub timing: Timing,
+}
+
+impl CoordinatorConfig {
+    /// Makes a configuration with the default place and timing.
+    ///
+    /// # Errors
+    /// When a value of the recipe is out of range, or it has too few slots for this many workers.
+    pub fn new(recipe: Recipe, world_size: usize) -> Result<Self, RecipeError> {
+        recipe.validate()?;
+        recipe.check_world_size(world_size)?;
+        Ok(Self {
+            recipe: recipe.resolved(),
+            world_size,
+            project: PathBuf::from(DEFAULT_PROJECT),
+            name: DEFAULT_NAME.to_owned(),
+            timing: Timing::default(),
+        })
+    }
+}
+
+/// The folder for run directories, beside the working directory as users of Ultralytics expect it.
+pub const DEFAULT_PROJECT: &str = "runs";
+
+/// The name of a run that was not named.
+pub const DEFAULT_NAME: &str = "train";

@@ -1,0 +1,43 @@
+//! What a run tells the program around it. Nothing is printed by the library.
+
+use std::path::PathBuf;
+
+use proto::{Ending, EpochReport, Generation, Member, RunId, StepReport};
+
+use crate::membership::Present;
+
+/// News of a run. Step reports are dropped when the reader is slow; everything else waits for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// The run has its directory and waits for workers.
+    Created {
+        /// The run.
+        run: RunId,
+        /// Its directory.
+        directory: PathBuf,
+        /// Number of workers that it waits for.
+        world_size: usize,
+    },
+    /// Workers are still missing.
+    Waiting {
+        /// Who is there.
+        present: Vec<Present>,
+        /// How many are missing.
+        missing: usize,
+    },
+    /// A generation begins.
+    Started {
+        /// Its number.
+        generation: Generation,
+        /// Its members in ring order.
+        members: Vec<Member>,
+    },
+    /// Progress within an epoch.
+    Step(StepReport),
+    /// The result of an epoch.
+    Epoch(EpochReport),
+    /// The workers were asked to stop.
+    Stopping,
+    /// The run is over.
+    Ended(Ending),
+}

@@ -1,0 +1,299 @@
+//! The recipe on the command line: a file, and flags that win over it.
+//!
+//! Flags have Ultralytics' names, with `-` or `_`. Their defaults are those of [`Recipe::default`] and are read
+//! from there for the help text.
+
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
+
+use proto::{OptimizerKind, Recipe, RecipeError};
+use thiserror::Error;
+
+/// Every recipe argument, for a command to flatten. Each field overrides the recipe's field of that name.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Recipe", rename_all = "kebab-case")]
+#[allow(missing_docs)] // Each flag is the recipe's field of the same name and described in its help.
+pub struct RecipeArgs {
+    /// Recipe file (TOML) that gives the values of flags that are absent.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "NAME", help = described("Model: yolov8n, yolov8s, yolov8m, yolov8l or yolov8x", |r| r.model.clone()))]
+    pub model: Option<String>,
+    #[arg(long, value_name = "PATH", help = described("Data set: a data.yaml, a folder, or \"shapes\" for the built-in set", |r| r.data.clone()))]
+    pub data: Option<String>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Weights to start from (.safetensors); fresh ones otherwise"
+    )]
+    pub weights: Option<String>,
+    #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
+    pub epochs: Option<u32>,
+    #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
+    pub batch: Option<u32>,
+    #[arg(long, value_name = "PIXELS", help = described("Side of the square network input in pixels", |r| r.imgsz))]
+    pub imgsz: Option<u32>,
+    #[arg(
+        long,
+        alias = "micro_batch",
+        value_name = "N",
+        help = "Images in a slot, the unit of work dealt to workers [default: a quarter of the batch, at most 16]"
+    )]
+    pub micro_batch: Option<u32>,
+    #[arg(long, value_name = "NAME", help = described("auto, SGD or AdamW", |r| r.optimizer))]
+    pub optimizer: Option<OptimizerKind>,
+    #[arg(long, value_name = "RATE", help = described("Learning rate after the warm-up", |r| r.lr0))]
+    pub lr0: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Final learning rate as a fraction of lr0", |r| r.lrf))]
+    pub lrf: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("SGD momentum, or beta 1 of AdamW", |r| r.momentum))]
+    pub momentum: Option<f64>,
+    #[arg(long, alias = "weight_decay", value_name = "FRACTION", help = described("Weight decay", |r| r.weight_decay))]
+    pub weight_decay: Option<f64>,
+    #[arg(long, alias = "warmup_epochs", value_name = "EPOCHS", help = described("Length of the warm-up in epochs", |r| r.warmup_epochs))]
+    pub warmup_epochs: Option<f64>,
+    #[arg(long, alias = "warmup_momentum", value_name = "FRACTION", help = described("Momentum at the start of the warm-up", |r| r.warmup_momentum))]
+    pub warmup_momentum: Option<f64>,
+    #[arg(long, alias = "warmup_bias_lr", value_name = "RATE", help = described("Learning rate of the biases at the start of the warm-up", |r| r.warmup_bias_lr))]
+    pub warmup_bias_lr: Option<f64>,
+    #[arg(long, value_name = "N", help = described("Nominal batch: gradients are accumulated until about this many images", |r| r.nbs))]
+    pub nbs: Option<u32>,
+    #[arg(long, alias = "cos_lr", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help = described("Cosine instead of linear decay of the learning rate", |r| r.cos_lr))]
+    pub cos_lr: Option<bool>,
+    #[arg(long = "box", value_name = "GAIN", help = described("Weight of the box loss", |r| r.box_gain))]
+    pub box_gain: Option<f64>,
+    #[arg(long = "cls", value_name = "GAIN", help = described("Weight of the classification loss", |r| r.cls_gain))]
+    pub cls_gain: Option<f64>,
+    #[arg(long = "dfl", value_name = "GAIN", help = described("Weight of the distribution focal loss", |r| r.dfl_gain))]
+    pub dfl_gain: Option<f64>,
+    #[arg(long, value_name = "EPOCHS", help = described("Epochs without improvement after which the run completes early; 0 means never", |r| r.patience))]
+    pub patience: Option<u32>,
+    #[arg(long, value_name = "N", help = described("Seed of weights, data order and augmentation", |r| r.seed))]
+    pub seed: Option<u64>,
+    #[arg(long, alias = "hsv_h", value_name = "FRACTION", help = described("Largest change of hue", |r| r.hsv_h))]
+    pub hsv_h: Option<f64>,
+    #[arg(long, alias = "hsv_s", value_name = "FRACTION", help = described("Largest change of saturation", |r| r.hsv_s))]
+    pub hsv_s: Option<f64>,
+    #[arg(long, alias = "hsv_v", value_name = "FRACTION", help = described("Largest change of brightness", |r| r.hsv_v))]
+    pub hsv_v: Option<f64>,
+    #[arg(long, value_name = "DEGREES", help = described("Largest rotation", |r| r.degrees))]
+    pub degrees: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Largest shift, as a fraction of the image", |r| r.translate))]
+    pub translate: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Largest change of scale", |r| r.scale))]
+    pub scale: Option<f64>,
+    #[arg(long, value_name = "DEGREES", help = described("Largest shear", |r| r.shear))]
+    pub shear: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Probability of turning an image upside down", |r| r.flipud))]
+    pub flipud: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Probability of mirroring an image", |r| r.fliplr))]
+    pub fliplr: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Probability of making a mosaic of four images", |r| r.mosaic))]
+    pub mosaic: Option<f64>,
+    #[arg(long, alias = "close_mosaic", value_name = "EPOCHS", help = described("Number of last epochs without mosaic", |r| r.close_mosaic))]
+    pub close_mosaic: Option<u32>,
+    #[arg(long, value_name = "FRACTION", help = described("IoU above which validation drops the weaker of two boxes of a class", |r| r.iou))]
+    pub iou: Option<f64>,
+    #[arg(long, alias = "max_det", value_name = "N", help = described("Most detections kept for one image", |r| r.max_det))]
+    pub max_det: Option<u32>,
+    #[arg(long, alias = "clip_norm", value_name = "NORM", help = described("Largest global L2 norm of the gradient", |r| r.clip_norm))]
+    pub clip_norm: Option<f64>,
+    #[arg(long, alias = "ema_decay", value_name = "FRACTION", help = described("Decay of the moving average of the weights", |r| r.ema_decay))]
+    pub ema_decay: Option<f64>,
+    #[arg(long, alias = "ema_tau", value_name = "STEPS", help = described("Steps over which that decay builds up", |r| r.ema_tau))]
+    pub ema_tau: Option<f64>,
+    #[arg(long, alias = "nonfinite_max", value_name = "STEPS", help = described("Steps in a row with a gradient that is not finite after which the run fails", |r| r.nonfinite_max))]
+    pub nonfinite_max: Option<u32>,
+    #[arg(long, alias = "bucket_mib", value_name = "MIB", help = described("Size of a gradient bucket in MiB", |r| r.bucket_mib))]
+    pub bucket_mib: Option<u32>,
+}
+
+/// Why the arguments give no recipe.
+#[derive(Debug, Error)]
+pub enum RecipeArgsError {
+    /// The recipe file cannot be read.
+    #[error("cannot read the recipe {}: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The recipe file is wrong.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: RecipeError,
+    },
+    /// A value is out of range.
+    #[error(transparent)]
+    Value(#[from] RecipeError),
+}
+
+/// Takes over each flag that was given.
+macro_rules! override_with {
+    ($recipe:ident, $args:ident, [$($field:ident),* $(,)?]) => {
+        $(if let Some(value) = &$args.$field { $recipe.$field = value.clone(); })*
+    };
+}
+
+impl RecipeArgs {
+    /// Reads the file, applies the flags, and checks the result.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown, or a value is out of range.
+    pub fn resolve(&self) -> Result<Recipe, RecipeArgsError> {
+        let mut recipe = self.read()?;
+        override_with!(
+            recipe,
+            self,
+            [
+                model,
+                data,
+                epochs,
+                batch,
+                imgsz,
+                optimizer,
+                lr0,
+                lrf,
+                momentum,
+                weight_decay,
+                warmup_epochs,
+                warmup_momentum,
+                warmup_bias_lr,
+                nbs,
+                cos_lr,
+                box_gain,
+                cls_gain,
+                dfl_gain,
+                patience,
+                seed,
+                hsv_h,
+                hsv_s,
+                hsv_v,
+                degrees,
+                translate,
+                scale,
+                shear,
+                flipud,
+                fliplr,
+                mosaic,
+                close_mosaic,
+                iou,
+                max_det,
+                clip_norm,
+                ema_decay,
+                ema_tau,
+                nonfinite_max,
+                bucket_mib
+            ]
+        );
+        recipe.weights = self.weights.clone().or(recipe.weights);
+        recipe.micro_batch = self.micro_batch.or(recipe.micro_batch);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    fn read(&self) -> Result<Recipe, RecipeArgsError> {
+        let Some(path) = self.config.clone() else {
+            return Ok(Recipe::default());
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Recipe::from_toml(&text).map_err(|cause| RecipeArgsError::File { path, cause }),
+            Err(cause) => Err(RecipeArgsError::Read { path, cause }),
+        }
+    }
+}
+
+/// A help text with the default, which is written down only in [`Recipe::default`].
+fn described<T: Display>(text: &str, default: impl Fn(&Recipe) -> T) -> String {
+    format!("{text} [default: {}]", default(&Recipe::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+    }
+
+    fn parse(args: &[&str]) -> RecipeArgs {
+        Program::try_parse_from([&["program"], args].concat())
+            .unwrap()
+            .recipe
+    }
+
+    #[test]
+    fn no_arguments_give_the_default_recipe() {
+        assert_eq!(parse(&[]).resolve().unwrap(), Recipe::default());
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, "epochs = 7\nlr0 = 0.5\nbox = 3\n").unwrap();
+        let args = parse(&[
+            "--config",
+            path.to_str().unwrap(),
+            "--lr0",
+            "0.25",
+            "--optimizer",
+            "sgd",
+        ]);
+        let recipe = args.resolve().unwrap();
+        assert_eq!((recipe.epochs, recipe.lr0, recipe.box_gain), (7, 0.25, 3.0));
+        assert_eq!(recipe.optimizer, OptimizerKind::Sgd);
+        assert_eq!(recipe.batch, Recipe::default().batch);
+    }
+
+    #[test]
+    fn dashes_and_underscores_are_the_same() {
+        for flag in ["--weight-decay", "--weight_decay"] {
+            assert_eq!(parse(&[flag, "0.1"]).weight_decay, Some(0.1));
+        }
+        assert_eq!(parse(&["--cos-lr"]).cos_lr, Some(true));
+        assert_eq!(parse(&["--cos_lr=false"]).cos_lr, Some(false));
+    }
+
+    #[test]
+    fn every_recipe_key_has_a_flag() {
+        use clap::CommandFactory;
+        let command = Program::command();
+        let flags: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        let full = Recipe {
+            weights: Some("w".into()),
+            ..Recipe::default()
+        };
+        for line in full.resolved().to_toml().lines() {
+            let key = line.split(' ').next().unwrap().replace('_', "-");
+            assert!(flags.contains(&key.as_str()), "no flag --{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, "lr = 1").unwrap();
+        let unknown = parse(&["--config", path.to_str().unwrap()])
+            .resolve()
+            .unwrap_err();
+        assert!(
+            unknown.to_string().contains("unknown recipe key `lr`"),
+            "{unknown}"
+        );
+        let missing = parse(&["--config", "/nonexistent.toml"]).resolve().unwrap_err();
+        assert!(matches!(missing, RecipeArgsError::Read { .. }));
+        let range = parse(&["--lr0", "7"]).resolve().unwrap_err();
+        assert!(range.to_string().contains("lr0 = 7 is out of range"), "{range}");
+    }
+}

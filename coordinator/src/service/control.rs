@@ -1,0 +1,206 @@
+//! `CoordinatorService`: each call parses its message once, becomes an event, and answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proto::wire::coordinator_service_server::CoordinatorService;
+use proto::wire::watch_response::Decision;
+use proto::wire::{self, WatchResponse};
+use proto::{Activity, Candidate, ParseError, Recipe, Refusal, Report, RunId, Sender, WorkerId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+use crate::membership::{Event, Timing, WatchId};
+use crate::shared::{Decisions, Shared};
+
+/// The service of one run.
+#[derive(Debug)]
+pub(crate) struct ControlShell {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) run: RunId,
+    pub(crate) recipe: Recipe,
+    pub(crate) world_size: usize,
+    pub(crate) timing: Timing,
+    /// The tasks behind Watch streams.
+    pub(crate) tasks: TaskTracker,
+    /// Numbers the Watch streams.
+    pub(crate) watches: AtomicU64,
+}
+
+#[tonic::async_trait]
+impl CoordinatorService for ControlShell {
+    async fn get_run(
+        &self,
+        request: Request<wire::GetRunRequest>,
+    ) -> Result<Response<wire::GetRunResponse>, Status> {
+        let version = request.into_inner().version;
+        if version != proto::VERSION {
+            return Err(Refusal::VersionDiffers {
+                worker: version,
+                coordinator: proto::VERSION.to_owned(),
+            }
+            .into());
+        }
+        Ok(Response::new(wire::GetRunResponse {
+            run_id: self.run.to_string(),
+            recipe: Some(self.recipe.clone().into()),
+            world_size: self.world_size as u32,
+        }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<wire::JoinRequest>,
+    ) -> Result<Response<wire::JoinResponse>, Status> {
+        let candidate = Candidate::try_from(request.into_inner()).map_err(Refusal::from)?;
+        self.shared.handle(Event::Joined(candidate)).await?;
+        Ok(Response::new(wire::JoinResponse {
+            heartbeat_interval_milliseconds: self.timing.heartbeat_interval.as_millis() as u32,
+            lease_milliseconds: self.timing.lease.as_millis() as u32,
+        }))
+    }
+
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let run: RunId = request.run_id.parse().map_err(Refusal::from)?;
+        let worker: WorkerId = request.worker_id.parse().map_err(Refusal::from)?;
+        let watch = WatchId(self.watches.fetch_add(1, Ordering::Relaxed));
+        self.shared
+            .handle(Event::WatchOpened { run, worker, watch })
+            .await?;
+        let (sender, receiver) = mpsc::channel(WATCH_CAPACITY);
+        self.tasks
+            .spawn(stream_decisions(Arc::clone(&self.shared), worker, watch, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<wire::HeartbeatRequest>,
+    ) -> Result<Response<wire::HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::Heartbeat {
+            sender: sender(request.sender)?,
+            step: request.step,
+            activity: Activity::from_wire(request.activity).map_err(Refusal::from)?,
+        };
+        self.shared.handle(event).await?;
+        Ok(Response::new(wire::HeartbeatResponse {}))
+    }
+
+    async fn report(
+        &self,
+        request: Request<wire::ReportRequest>,
+    ) -> Result<Response<wire::ReportResponse>, Status> {
+        let request = request.into_inner();
+        let sender = sender(request.sender)?;
+        let report = request
+            .report
+            .ok_or(Refusal::Malformed(ParseError::Missing { field: "report" }))?;
+        let report = Report::try_from(report).map_err(Refusal::from)?;
+        self.shared.handle(Event::Reported { sender, report }).await?;
+        Ok(Response::new(wire::ReportResponse {}))
+    }
+
+    async fn leave(
+        &self,
+        request: Request<wire::LeaveRequest>,
+    ) -> Result<Response<wire::LeaveResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::Left {
+            sender: sender(request.sender)?,
+            reason: request.reason,
+        };
+        self.shared.handle(event).await?;
+        Ok(Response::new(wire::LeaveResponse {}))
+    }
+
+    async fn status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusResponse>, Status> {
+        Ok(Response::new(self.shared.snapshot(self.recipe.epochs).into()))
+    }
+}
+
+fn sender(sender: Option<wire::Sender>) -> Result<Sender, Refusal> {
+    let sender = sender.ok_or(ParseError::Missing { field: "sender" })?;
+    Ok(Sender::try_from(sender)?)
+}
+
+/// Sends every decision once, the ones that already hold first, until the run ends or the worker goes away.
+async fn stream_decisions(
+    shared: Arc<Shared>,
+    worker: WorkerId,
+    watch: WatchId,
+    stream: mpsc::Sender<Result<WatchResponse, Status>>,
+) {
+    let mut decisions = shared.decisions();
+    let mut told = Told::default();
+    loop {
+        let news = told.news(&decisions.borrow_and_update());
+        for decision in news {
+            let is_last = matches!(decision, Decision::RunEnded(_));
+            let response = WatchResponse {
+                decision: Some(decision),
+            };
+            // The queue has room for everything that is ever sent, so this does not wait for a slow worker.
+            let is_gone = stream.send(Ok(response)).await.is_err();
+            if is_last || is_gone {
+                break;
+            }
+        }
+        if told.ending {
+            return;
+        }
+        tokio::select! {
+            changed = decisions.changed() => if changed.is_err() { return },
+            () = stream.closed() => {
+                // A stream that closes is a fact, not a request: it is never refused.
+                let _ = shared.handle(Event::WatchClosed { worker, watch }).await;
+                return;
+            }
+        }
+    }
+}
+
+/// What one Watch stream has sent.
+#[derive(Debug, Default)]
+struct Told {
+    generation: u64,
+    stop: bool,
+    ending: bool,
+}
+
+impl Told {
+    fn news(&mut self, decisions: &Decisions) -> Vec<Decision> {
+        let mut news = Vec::new();
+        if let Some(roster) = &decisions.roster
+            && roster.generation().0 > self.generation
+        {
+            self.generation = roster.generation().0;
+            news.push(Decision::Roster(roster.clone().into()));
+        }
+        if decisions.stop_requested && !self.stop {
+            self.stop = true;
+            news.push(Decision::StopRequested(wire::StopRequested {}));
+        }
+        if let Some(ending) = &decisions.ending
+            && !self.ending
+        {
+            self.ending = true;
+            news.push(Decision::RunEnded(ending.clone().into()));
+        }
+        news
+    }
+}
+
+/// A roster, a stop request, an end, and one to spare.
+const WATCH_CAPACITY: usize = 4;

@@ -1,0 +1,7 @@
+//! The gRPC services: thin shells that parse a message, feed the membership, and answer.
+
+mod artifact;
+mod control;
+
+pub(crate) use self::artifact::ArtifactShell;
+pub(crate) use self::control::ControlShell;

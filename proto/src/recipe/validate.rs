@@ -1,0 +1,169 @@
+//! The allowed range of every value of a recipe.
+//!
+//! A value outside would crash later, on every worker, or train nothing. Wide on purpose: an odd experiment is
+//! nobody's business here.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{Recipe, RecipeError};
+
+/// The models that a recipe can name.
+pub const MODELS: [&str; 5] = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"];
+
+impl Recipe {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// The first value that is out of range, with its key and what is allowed.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        self.validate_what()?;
+        self.validate_optimization()?;
+        self.validate_augmentation()?;
+        self.validate_evaluation()
+    }
+
+    fn validate_what(&self) -> Result<(), RecipeError> {
+        if !MODELS.contains(&self.model.as_str()) {
+            return Err(out_of_range(
+                "model",
+                format!("{:?}", self.model),
+                &MODELS.join(", "),
+            ));
+        }
+        path("data", &self.data)?;
+        if let Some(weights) = &self.weights {
+            path("weights", weights)?;
+        }
+        within("epochs", self.epochs, 1..=100_000)?;
+        within("batch", self.batch, 1..=65_536)?;
+        within("imgsz", self.imgsz, STRIDE..=4096)?;
+        if !self.imgsz.is_multiple_of(STRIDE) {
+            return Err(out_of_range("imgsz", self.imgsz, "a multiple of 32"));
+        }
+        within("micro_batch", self.micro_batch(), 1..=self.batch)?;
+        within("patience", self.patience, 0..=100_000)?;
+        // A TOML integer has 63 bits.
+        within("seed", self.seed, 0..=i64::MAX as u64)
+    }
+
+    fn validate_optimization(&self) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("lr0", self.lr0),
+            ("lrf", self.lrf),
+            ("momentum", self.momentum),
+            ("weight_decay", self.weight_decay),
+            ("warmup_momentum", self.warmup_momentum),
+            ("warmup_bias_lr", self.warmup_bias_lr),
+            ("ema_decay", self.ema_decay),
+        ] {
+            within(key, value, FRACTION)?;
+        }
+        within("warmup_epochs", self.warmup_epochs, 0.0..=10_000.0)?;
+        within("nbs", self.nbs, 1..=65_536)?;
+        within("box", self.box_gain, 0.0..=1000.0)?;
+        within("cls", self.cls_gain, 0.0..=1000.0)?;
+        within("dfl", self.dfl_gain, 0.0..=1000.0)?;
+        within("clip_norm", self.clip_norm, 1e-6..=1e9)?;
+        within("ema_tau", self.ema_tau, 1.0..=1e9)?;
+        within("nonfinite_max", self.nonfinite_max, 1..=100_000)?;
+        within("bucket_mib", self.bucket_mib, 1..=1024)
+    }
+
+    fn validate_augmentation(&self) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("hsv_h", self.hsv_h),
+            ("hsv_s", self.hsv_s),
+            ("hsv_v", self.hsv_v),
+            ("translate", self.translate),
+            ("scale", self.scale),
+            ("flipud", self.flipud),
+            ("fliplr", self.fliplr),
+            ("mosaic", self.mosaic),
+        ] {
+            within(key, value, FRACTION)?;
+        }
+        within("degrees", self.degrees, 0.0..=180.0)?;
+        // At 90 degrees an image is sheared to nothing.
+        within("shear", self.shear, 0.0..=80.0)?;
+        within("close_mosaic", self.close_mosaic, 0..=100_000)
+    }
+
+    fn validate_evaluation(&self) -> Result<(), RecipeError> {
+        within("iou", self.iou, FRACTION)?;
+        within("max_det", self.max_det, 1..=30_000)
+    }
+}
+
+/// NaN is in no range.
+fn within<T: PartialOrd + Display>(
+    key: &'static str,
+    value: T,
+    allowed: RangeInclusive<T>,
+) -> Result<(), RecipeError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let words = format!("{} to {}", allowed.start(), allowed.end());
+    Err(out_of_range(key, value, &words))
+}
+
+fn path(key: &'static str, value: &str) -> Result<(), RecipeError> {
+    if value.trim().is_empty() || value.contains('\0') {
+        return Err(out_of_range(key, format!("{value:?}"), "a path"));
+    }
+    Ok(())
+}
+
+fn out_of_range(key: &'static str, value: impl Display, allowed: &str) -> RecipeError {
+    RecipeError::OutOfRange {
+        key,
+        value: value.to_string(),
+        allowed: allowed.to_owned(),
+    }
+}
+
+const FRACTION: RangeInclusive<f64> = 0.0..=1.0;
+
+/// The coarsest feature map of the model: the input must divide into it.
+const STRIDE: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_recipe_is_valid() {
+        assert_eq!(Recipe::default().validate(), Ok(()));
+        assert_eq!(Recipe::default().resolved().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_range() {
+        type Change = fn(&mut Recipe);
+        let cases: [(&str, Change, &str); 9] = [
+            ("lr0 = 2", |r| r.lr0 = 2.0, "0 to 1"),
+            ("momentum = NaN", |r| r.momentum = f64::NAN, "0 to 1"),
+            ("epochs = 0", |r| r.epochs = 0, "1 to 100000"),
+            ("batch = 0", |r| r.batch = 0, "1 to 65536"),
+            ("imgsz = 100", |r| r.imgsz = 100, "a multiple of 32"),
+            ("micro_batch = 17", |r| r.micro_batch = Some(17), "1 to 16"),
+            ("micro_batch = 0", |r| r.micro_batch = Some(0), "1 to 16"),
+            (
+                "model = \"yolo\"",
+                |r| r.model = "yolo".into(),
+                "yolov8n, yolov8s",
+            ),
+            ("data = \"\"", |r| r.data = String::new(), "a path"),
+        ];
+        for (what, change, allowed) in cases {
+            let mut recipe = Recipe::default();
+            change(&mut recipe);
+            let sentence = recipe.validate().unwrap_err().to_string();
+            assert!(
+                sentence.contains(what) && sentence.contains(allowed),
+                "{sentence}"
+            );
+        }
+    }
+}
