@@ -1,0 +1,129 @@
+//! Command line of a worker.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use proto::{Address, Ending, Outcome};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::address::Advertise;
+use crate::prepare::HostOptions;
+use crate::session::{self, WorkerConfig};
+
+/// Arguments of `worker`: where the coordinator is, and what belongs to this host. Hyper-parameters are not here;
+/// they come from the coordinator.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address of the coordinator
+    #[arg(long, value_name = "HOST:PORT")]
+    coordinator: Address,
+    /// Device to compute on: auto, cpu, cpu:flex, cpu:tch, gpu:N, cuda:N or wgpu:N, as far as compiled in
+    #[arg(long, default_value = "auto", conflicts_with = "gpu")]
+    device: String,
+    /// GPU to compute on; short for `--device gpu:N`
+    #[arg(long, value_name = "N")]
+    gpu: Option<usize>,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Data set on this host, when it lies elsewhere than the recipe says
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Address to accept the ring neighbour on
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:0")]
+    listen: SocketAddr,
+    /// How neighbours reach this worker [default: the address that the coordinator is reached from]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    advertise: Option<Advertise>,
+    /// Seconds to look for the coordinator
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    join_timeout: u64,
+}
+
+impl Args {
+    fn config(self) -> WorkerConfig {
+        let device = self.gpu.map_or(self.device, |index| format!("gpu:{index}"));
+        WorkerConfig {
+            coordinator: self.coordinator,
+            listen: self.listen,
+            advertise: self.advertise,
+            join_timeout: Duration::from_secs(self.join_timeout),
+            host: HostOptions {
+                device,
+                threads: self.threads,
+                data: self.data,
+            },
+        }
+    }
+}
+
+/// Runs a worker to the end of its run: 0 when it completed or was stopped, 1 when it failed.
+pub fn main(args: Args) -> ExitCode {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            error!(%source, "cannot start the async runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let shutdown = CancellationToken::new();
+    runtime.spawn(cancel_on_signal(shutdown.clone()));
+    let result = runtime.block_on(session::run(args.config(), shutdown));
+    // A compute thread that does not unwind must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(ending) => report(&ending),
+        Err(error) => {
+            error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(ending: &Ending) -> ExitCode {
+    match ending.outcome {
+        Outcome::Completed | Outcome::Stopped => {
+            info!(outcome = %ending.outcome, reason = ending.reason, "the run has ended");
+            ExitCode::SUCCESS
+        }
+        Outcome::Failed => {
+            error!("the run failed: {}", ending.reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cancels at the first SIGINT or SIGTERM; exits at the second.
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        error!("signals cannot be handled; the worker ends at once when asked to stop");
+        return;
+    };
+    for second in [false, true] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if second {
+            error!("asked to stop twice; ending at once");
+            std::process::exit(130);
+        }
+        shutdown.cancel();
+    }
+}

@@ -1,0 +1,203 @@
+//! Opens what a run needs on this host: device, data and model, and says what was opened.
+//!
+//! The only place where the recipe meets the configuration types of `data` and `model`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use data::{AugmentConfig, Dataset, Limits, PictureCache, Plan, PlanConfig, Split};
+use model::device::open_device;
+use model::kind::ModelKind;
+use model::layout::FlatState;
+use model::loss::LossGains;
+use model::nms::NmsConfig;
+use model::weights;
+use proto::{DatasetCard, Fingerprint, ModelCard, Recipe};
+use tracing::{info, warn};
+
+use crate::training::learner::Learner;
+use crate::training::schedule::Schedule;
+use crate::training::state::State;
+use crate::yolo::YoloLearner;
+
+/// What this host decides for itself; none of it changes the result of training.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Device, as `--device` takes it.
+    pub device: String,
+    /// Threads to compute with; all cores when absent.
+    pub threads: Option<NonZeroUsize>,
+    /// Where the data lies on this host, when not where the recipe says.
+    pub data: Option<PathBuf>,
+}
+
+/// Everything that was opened.
+pub struct Prepared {
+    /// Training images.
+    pub training: Arc<PictureCache>,
+    /// Validation images.
+    pub validation: Arc<PictureCache>,
+    /// The model on its device.
+    pub learner: YoloLearner,
+    /// Which samples each step uses.
+    pub plan: Plan,
+    /// Rates of each step.
+    pub schedule: Schedule,
+    /// The state that training starts from.
+    pub initial: State,
+    /// What the coordinator compares.
+    pub dataset_card: DatasetCard,
+    /// What the coordinator compares.
+    pub model_card: ModelCard,
+}
+
+/// Opens all that `recipe` names.
+///
+/// # Errors
+/// One sentence about the first thing that cannot be opened.
+pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> {
+    let device = open_device(&host.device, host.threads)?;
+    let kind: ModelKind = recipe.model.parse()?;
+    let path = host.data.clone().unwrap_or_else(|| PathBuf::from(&recipe.data));
+    let training = open_split(&path, Split::Train)?;
+    let validation = open_split(&path, Split::Val)?;
+    ensure!(
+        training.names == validation.names,
+        "the training and validation splits of {} have different classes",
+        path.display()
+    );
+
+    let learner = YoloLearner::new(kind, training.names.clone(), recipe.imgsz, &device)
+        .with_gains(LossGains {
+            r#box: recipe.box_gain as f32,
+            cls: recipe.cls_gain as f32,
+            dfl: recipe.dfl_gain as f32,
+        })
+        .with_nms(NmsConfig {
+            iou: recipe.iou as f32,
+            max_detections: recipe.max_det as usize,
+            ..NmsConfig::validation()
+        });
+    let plan = Plan::new(plan_config(recipe, training.len()))?;
+    let schedule = Schedule::new(recipe, &plan, training.len(), training.names.len());
+    let flat = initial_state(recipe, &learner)?;
+    let initial = State::new(flat, schedule.optimizer.moments());
+    let model_card = model_card(recipe, &learner, &initial);
+    info!(
+        model = model_card.description,
+        optimizer = schedule.optimizer.name(),
+        device = host.device,
+        training_images = training.len(),
+        validation_images = validation.len(),
+        steps = plan.steps(),
+        "opened data and model"
+    );
+    let dataset_card = DatasetCard {
+        fingerprint: combine(&[&training.fingerprint(), &validation.fingerprint()]),
+        train_images: training.len() as u64,
+        val_images: validation.len() as u64,
+        class_names: training.names.clone(),
+    };
+    let cache = |dataset| Arc::new(PictureCache::new(dataset, recipe.imgsz, CACHE_BYTES));
+    let (training, validation) = (cache(training), cache(validation));
+    Ok(Prepared {
+        training,
+        validation,
+        learner,
+        plan,
+        schedule,
+        initial,
+        dataset_card,
+        model_card,
+    })
+}
+
+/// Returns the augmentation that a recipe asks for.
+pub fn augment_config(recipe: &Recipe) -> AugmentConfig {
+    AugmentConfig {
+        mosaic: recipe.mosaic,
+        degrees: recipe.degrees,
+        translate: recipe.translate,
+        scale: recipe.scale,
+        shear: recipe.shear,
+        hsv_h: recipe.hsv_h,
+        hsv_s: recipe.hsv_s,
+        hsv_v: recipe.hsv_v,
+        flipud: recipe.flipud,
+        fliplr: recipe.fliplr,
+    }
+}
+
+fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
+    PlanConfig {
+        dataset_len,
+        batch: recipe.batch as usize,
+        micro_batch: recipe.micro_batch() as usize,
+        nominal_batch: recipe.nbs as usize,
+        epochs: recipe.epochs,
+        warmup_epochs: recipe.warmup_epochs,
+        seed: recipe.seed,
+        close_mosaic: recipe.close_mosaic,
+        image_size: recipe.imgsz,
+    }
+}
+
+fn open_split(path: &std::path::Path, split: Split) -> anyhow::Result<Arc<Dataset>> {
+    let dataset = Dataset::open(path, split, &Limits::default())?;
+    for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
+        warn!(%skipped, "image skipped");
+    }
+    let skipped = dataset.skipped.len();
+    if skipped > 0 {
+        warn!(skipped, used = dataset.len(), ?split, "images were skipped");
+    }
+    Ok(Arc::new(dataset))
+}
+
+fn initial_state(recipe: &Recipe, learner: &YoloLearner) -> anyhow::Result<FlatState> {
+    let Some(path) = &recipe.weights else {
+        return Ok(learner.yolo().initial_state(recipe.seed));
+    };
+    let loaded =
+        weights::load(path.as_ref()).with_context(|| format!("cannot start from --weights {path}"))?;
+    ensure!(
+        loaded.metadata.kind == learner.yolo().kind() && loaded.metadata.names.len() == learner.classes(),
+        "cannot start from --weights {path}: it holds {} for {} classes, the run trains {} for {}",
+        loaded.metadata.kind,
+        loaded.metadata.names.len(),
+        learner.yolo().kind(),
+        learner.classes(),
+    );
+    Ok(loaded.state)
+}
+
+fn model_card(recipe: &Recipe, learner: &YoloLearner, initial: &State) -> ModelCard {
+    let layout = learner.layout();
+    let from = recipe
+        .weights
+        .as_ref()
+        .map(|path| format!(", from {path}"))
+        .unwrap_or_default();
+    ModelCard {
+        // The first state belongs to it: workers that start from other weights must not meet.
+        layout_digest: combine(&[&layout.digest(), &initial.digest()]),
+        description: format!(
+            "{}, {} classes, {} parameters{from}",
+            learner.yolo().kind(),
+            learner.classes(),
+            layout.parameter_count()
+        ),
+    }
+}
+
+fn combine(digests: &[&str]) -> Fingerprint {
+    Fingerprint::of(digests.join(" ").as_bytes())
+}
+
+/// So many skipped images are named one by one; the rest is counted.
+const SKIPPED_SHOWN: usize = 10;
+
+/// Decoded pictures kept in memory for each split; beyond it they are decoded anew each time.
+const CACHE_BYTES: u64 = 1 << 30;

@@ -1,0 +1,59 @@
+//! What training tells the outside: plain records, and a trait for whoever takes them.
+//!
+//! Records carry no rates of time: the receiver has the clock.
+
+use model::metric::Metrics;
+use proto::Activity;
+
+use crate::training::schedule::Rates;
+
+/// Progress within an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRecord {
+    /// The epoch in progress, counted from zero.
+    pub epoch: u32,
+    /// Steps done in the run, this one included.
+    pub step: u64,
+    /// Mean box, class and distribution loss of the epoch so far.
+    pub losses: [f64; 3],
+    /// Images of this step, over all ranks.
+    pub images: u64,
+}
+
+/// The result of an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochRecord {
+    /// The epoch, counted from zero.
+    pub epoch: u32,
+    /// Steps done in the run.
+    pub step: u64,
+    /// Mean box, class and distribution loss over the epoch's steps.
+    pub training_losses: [f64; 3],
+    /// Mean box, class and distribution loss over the validation batches.
+    pub validation_losses: [f64; 3],
+    /// Training images used, over all ranks.
+    pub images: u64,
+    /// Training images that could not be decoded and counted as empty.
+    pub unreadable: u64,
+    /// Metrics of the averaged weights.
+    pub metrics: Metrics,
+    /// Whether no earlier epoch was better.
+    pub is_best: bool,
+    /// The rates of the epoch's last step.
+    pub rates: Rates,
+}
+
+/// Takes what training reports. Every rank calls [`activity`](Self::activity) and [`advanced`](Self::advanced); the
+/// other calls come from rank 0 only.
+pub trait Reporter {
+    /// The rank turned to something else.
+    fn activity(&mut self, activity: Activity);
+    /// So many steps are done.
+    fn advanced(&mut self, step: u64);
+    /// A step was done.
+    fn step(&mut self, record: StepRecord);
+    /// An epoch was validated; `weights` is its weights file.
+    fn epoch(&mut self, record: EpochRecord, weights: Vec<u8>);
+    /// Training stops within an epoch; `weights` is the weights file of its last step.
+    fn last_weights(&mut self, weights: Vec<u8>);
+}

@@ -1,0 +1,133 @@
+//! Ring links over gRPC: one client stream to the right neighbour, one served stream from the left.
+//!
+//! Training blocks on these links; the streams live on the runtime. Both ends are bounded queues, so a slow peer
+//! slows its neighbours down and nothing piles up. A blocked call ends when its stream breaks or when the session
+//! cancels the generation, which it does when the coordinator says that the run is over. There is no timeout to
+//! guess: who is alive is decided by leases, not here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use collective::{LINK_CAPACITY, LinkError, Links, Neighbour, Segment};
+use proto::wire::exchange_request::Content;
+use proto::wire::exchange_service_client::ExchangeServiceClient;
+use proto::{Address, Sender, transport, wire};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// The links of one rank in one generation.
+pub struct GrpcLinks {
+    runtime: Handle,
+    right: mpsc::Sender<Segment>,
+    right_failure: Failure,
+    left: mpsc::Receiver<Result<Segment, LinkError>>,
+    cancelled: CancellationToken,
+}
+
+/// Why a stream ended, written by its task and read by the blocked call.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<String>>>);
+
+impl Failure {
+    fn set(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl GrpcLinks {
+    /// Opens the stream to the right neighbour and pairs it with the one that comes `from_left`.
+    ///
+    /// Returns at once: the connection is made by a task of the current runtime. The neighbour listens since
+    /// before it joined, so one attempt is enough.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn open(
+        own: Sender,
+        right: Address,
+        from_left: mpsc::Receiver<Result<Segment, LinkError>>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let (to_right, outbound) = mpsc::channel(LINK_CAPACITY);
+        let failure = Failure::default();
+        let task = send_segments(own, right, outbound);
+        tokio::spawn({
+            let (failure, cancelled) = (failure.clone(), cancelled.clone());
+            async move {
+                tokio::select! {
+                    result = task => if let Err(status) = result { failure.set(status.message().to_owned()) },
+                    () = cancelled.cancelled() => {}
+                }
+            }
+        });
+        Self {
+            runtime: Handle::current(),
+            right: to_right,
+            right_failure: failure,
+            left: from_left,
+            cancelled,
+        }
+    }
+
+    fn right_error(&self) -> LinkError {
+        match self.right_failure.get() {
+            Some(reason) => LinkError::Refused {
+                neighbour: Neighbour::Right,
+                reason,
+            },
+            None => LinkError::Closed {
+                neighbour: Neighbour::Right,
+            },
+        }
+    }
+}
+
+impl Links for GrpcLinks {
+    fn send(&mut self, segment: Segment) -> Result<(), LinkError> {
+        let sent = self.runtime.block_on(async {
+            tokio::select! {
+                sent = self.right.send(segment) => sent.is_ok(),
+                () = self.cancelled.cancelled() => false,
+            }
+        });
+        if sent { Ok(()) } else { Err(self.right_error()) }
+    }
+
+    fn receive(&mut self) -> Result<Segment, LinkError> {
+        let received = self.runtime.block_on(async {
+            tokio::select! {
+                received = self.left.recv() => received,
+                () = self.cancelled.cancelled() => None,
+            }
+        });
+        received.unwrap_or(Err(LinkError::Closed {
+            neighbour: Neighbour::Left,
+        }))
+    }
+}
+
+/// Opens the stream to the right neighbour and carries the queue's segments until the queue closes.
+async fn send_segments(own: Sender, right: Address, outbound: mpsc::Receiver<Segment>) -> Result<(), Status> {
+    let channel = transport::endpoint(&right)
+        .connect()
+        .await
+        .map_err(|error| Status::unavailable(format!("cannot connect to {right}: {error}")))?;
+    let mut client = ExchangeServiceClient::new(channel);
+    let opening = Content::Opening(wire::ExchangeOpening {
+        sender: Some(own.into()),
+    });
+    let segments = ReceiverStream::new(outbound).map(|segment| Content::Segment(segment.into()));
+    let requests = tokio_stream::once(opening)
+        .chain(segments)
+        .map(|content| wire::ExchangeRequest {
+            content: Some(content),
+        });
+    client.exchange(requests).await.map(|_summary| ())
+}

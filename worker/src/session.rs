@@ -1,0 +1,508 @@
+//! A worker's conversation with its coordinator: from the first call to the end of the run.
+//!
+//! [`run`] is the calling order of the protocol: get the run, open data and model, join, wait for the roster, train,
+//! report, wait for the end. Training itself is on the compute thread; this file decides nothing about it. Whatever
+//! happens, the session ends within seconds of the run's end, and every wait is bounded: by a deadline, or by the
+//! coordinator's silence, which ends the session too.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use collective::{CollectiveError, Group, LinkError, Links, Neighbour, memory_ring};
+use proto::wire::coordinator_service_client::CoordinatorServiceClient;
+use proto::wire::watch_response::Decision;
+use proto::{
+    Address, Candidate, Ending, Finished, Generation, LinkLost, Outcome, Recipe, Report, Roster, RunId,
+    Sender, WorkerId, transport, wire,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use crate::address::{Advertise, advertised};
+use crate::compute::{Compute, Done, Place};
+use crate::connect::{self, ConnectError};
+use crate::delivery::{Delivery, Pulse};
+use crate::heartbeat;
+use crate::prepare::HostOptions;
+use crate::ring::links::GrpcLinks;
+use crate::ring::service::Exchange;
+use crate::training;
+
+/// What a worker is started with.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The coordinator.
+    pub coordinator: Address,
+    /// Address that the ring neighbour's connection is accepted on.
+    pub listen: SocketAddr,
+    /// How neighbours reach this worker, when not by the address that the coordinator is reached from.
+    pub advertise: Option<Advertise>,
+    /// How long to look for the coordinator.
+    pub join_timeout: Duration,
+    /// Device, threads and data of this host.
+    pub host: HostOptions,
+}
+
+/// Why a worker's session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The ring's port could not be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The coordinator could not be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The coordinator refused a call.
+    #[error("the coordinator at {coordinator} refused: {reason}")]
+    Refused {
+        /// Its address.
+        coordinator: Address,
+        /// Its sentence.
+        reason: String,
+    },
+    /// The coordinator sent something that cannot be used.
+    #[error("the coordinator sent an unusable message: {0}")]
+    Malformed(#[from] proto::ParseError),
+    /// Data or model could not be opened.
+    #[error("{0:#}")]
+    Prepare(anyhow::Error),
+    /// The compute thread failed or panicked.
+    #[error("{0:#}")]
+    Compute(anyhow::Error),
+    /// The coordinator went away during the run.
+    #[error("lost the coordinator at {coordinator}: {reason}")]
+    CoordinatorLost {
+        /// Its address.
+        coordinator: Address,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Stopped before training began.
+    #[error("stopped before training began")]
+    StoppedEarly,
+}
+
+/// Takes part in the run of `config.coordinator` until it ends.
+///
+/// Cancelling `shutdown` asks all ranks to stop at a step boundary; the weights are saved first.
+///
+/// # Errors
+/// When the session could not begin or broke; a run that ended badly for everybody is `Ok` with its [`Ending`].
+pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Ending, SessionError> {
+    let address = config.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| SessionError::Listen { address, source })?;
+    let (channel, reached_from) =
+        connect::coordinator(&config.coordinator, config.join_timeout, &shutdown).await?;
+    let advertised = advertised(config.advertise.as_ref(), &listener, reached_from)?;
+
+    let exchange = Exchange::default();
+    let server = serve(listener, exchange.clone());
+    let result = Session::begin(config, channel, exchange, shutdown)
+        .await?
+        .take_part(advertised)
+        .await;
+    server.abort();
+    result
+}
+
+/// Serves the exchange for as long as the returned task lives.
+fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = transport::server()
+            .add_service(exchange.into_service())
+            .serve_with_incoming(transport::incoming(listener))
+            .await;
+        if let Err(error) = served {
+            warn!(%error, "the exchange service ended");
+        }
+    })
+}
+
+/// A session that knows its run.
+struct Session {
+    config: WorkerConfig,
+    coordinator: CoordinatorServiceClient<Channel>,
+    channel: Channel,
+    exchange: Exchange,
+    shutdown: CancellationToken,
+    run: RunId,
+    worker: WorkerId,
+    recipe: Recipe,
+    stop: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Asks which run it is.
+    async fn begin(
+        config: WorkerConfig,
+        channel: Channel,
+        exchange: Exchange,
+        shutdown: CancellationToken,
+    ) -> Result<Self, SessionError> {
+        let mut coordinator = CoordinatorServiceClient::new(channel.clone());
+        let request = wire::GetRunRequest {
+            version: proto::VERSION.to_owned(),
+        };
+        let response = coordinator
+            .get_run(request)
+            .await
+            .map_err(|status| refused(&config.coordinator, &status))?
+            .into_inner();
+        let recipe: Recipe = response
+            .recipe
+            .ok_or(proto::ParseError::Missing { field: "recipe" })?
+            .try_into()?;
+        let run = response.run_id.parse()?;
+        let worker = WorkerId::random();
+        info!(%run, %worker, world_size = response.world_size, "found the run");
+        let stop = Arc::default();
+        Ok(Self {
+            config,
+            coordinator,
+            channel,
+            exchange,
+            shutdown,
+            run,
+            worker,
+            recipe,
+            stop,
+        })
+    }
+
+    /// Joins, trains, and returns how the run ended.
+    async fn take_part(mut self, address: Address) -> Result<Ending, SessionError> {
+        let mut compute = Compute::start(
+            self.recipe.clone(),
+            self.config.host.clone(),
+            Arc::clone(&self.stop),
+        )
+        .map_err(|error| SessionError::Compute(error.into()))?;
+        let cards = tokio::select! {
+            cards = &mut compute.cards => cards
+                .map_err(|closed| SessionError::Compute(closed.into()))?
+                .map_err(SessionError::Prepare)?,
+            () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
+        };
+        let steps = cards.steps;
+        let heartbeat_interval = self.join(address, cards).await?;
+        let mut decisions = self.watch().await?;
+
+        let pulse = Arc::new(Pulse::default());
+        let sender = |generation| Sender {
+            run: self.run,
+            worker: self.worker,
+            generation,
+        };
+        let waiting = heartbeat::start(
+            &self.config.coordinator,
+            sender(Generation(0)),
+            heartbeat_interval,
+            &pulse,
+        );
+        let roster = match self.roster(&mut decisions).await? {
+            Ok(roster) => roster,
+            Err(ending) => return Ok(ending),
+        };
+        drop(waiting);
+        let sender = sender(roster.generation());
+        let _alive = heartbeat::start(&self.config.coordinator, sender, heartbeat_interval, &pulse);
+
+        let cancelled = CancellationToken::new();
+        // The ring ends with this function, however it ends.
+        let _ring_guard = cancelled.clone().drop_guard();
+        let (group, links) = self.ring(&roster, sender, cancelled.clone());
+        let (delivery, delivered) = Delivery::start(self.channel.clone(), sender, steps, pulse);
+        if compute
+            .place
+            .send(Place {
+                group,
+                links,
+                delivery,
+            })
+            .is_err()
+        {
+            warn!("the compute thread ended before training");
+        }
+        self.attend(sender, &roster, compute.done, delivered, decisions, cancelled)
+            .await
+    }
+
+    async fn join(
+        &mut self,
+        address: Address,
+        cards: crate::compute::Cards,
+    ) -> Result<Duration, SessionError> {
+        let threads = self.config.host.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            usize::from,
+        );
+        let candidate = Candidate {
+            run: self.run,
+            worker: self.worker,
+            version: proto::VERSION.to_owned(),
+            host: crate::address::host_name(),
+            address,
+            device: self.config.host.device.clone(),
+            threads: threads as u32,
+            dataset: cards.dataset,
+            model: cards.model,
+        };
+        let response = self
+            .coordinator
+            .join(wire::JoinRequest::from(candidate))
+            .await
+            .map_err(|status| refused(&self.config.coordinator, &status))?
+            .into_inner();
+        Ok(Duration::from_millis(
+            response.heartbeat_interval_milliseconds.into(),
+        ))
+    }
+
+    async fn watch(&mut self) -> Result<Streaming<wire::WatchResponse>, SessionError> {
+        let request = wire::WatchRequest {
+            run_id: self.run.to_string(),
+            worker_id: self.worker.to_string(),
+        };
+        let stream = self
+            .coordinator
+            .watch(request)
+            .await
+            .map_err(|status| refused(&self.config.coordinator, &status))?;
+        Ok(stream.into_inner())
+    }
+
+    /// Waits for the roster; the inner error is a run that ended before it had one.
+    async fn roster(
+        &self,
+        decisions: &mut Streaming<wire::WatchResponse>,
+    ) -> Result<Result<Roster, Ending>, SessionError> {
+        loop {
+            let decision = tokio::select! {
+                decision = decisions.message() => self.decision(decision)?,
+                () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
+            };
+            match decision {
+                Decision::Roster(roster) => return Ok(Ok(roster.try_into()?)),
+                Decision::RunEnded(ended) => return Ok(Err(ended.try_into()?)),
+                Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// Opens the ring of a roster.
+    fn ring(
+        &self,
+        roster: &Roster,
+        sender: Sender,
+        cancelled: CancellationToken,
+    ) -> (Group, Box<dyn Links + Send>) {
+        // Invariant: the coordinator sends a roster to its members only, and a roster is a valid group.
+        let rank = roster.find(self.worker).expect("a roster of this worker").rank;
+        let group = Group::new(roster.generation(), rank, roster.world_size()).expect("a roster is a group");
+        info!(rank, world_size = roster.world_size(), generation = %roster.generation(), "training begins");
+        if roster.world_size() == 1 {
+            let alone = memory_ring(1).remove(0);
+            return (group, Box::new(alone));
+        }
+        let left = roster.left_of(rank).clone();
+        let right = roster.right_of(rank).address.clone();
+        let inbound = self.exchange.expect(self.run, roster.generation(), left);
+        (
+            group,
+            Box::new(GrpcLinks::open(sender, right, inbound, cancelled)),
+        )
+    }
+
+    /// Waits for the end of training and of the run, whichever order they come in.
+    async fn attend(
+        &mut self,
+        sender: Sender,
+        roster: &Roster,
+        mut done: tokio::sync::oneshot::Receiver<anyhow::Result<Done>>,
+        delivered: JoinHandle<Result<(), Status>>,
+        mut decisions: Streaming<wire::WatchResponse>,
+        cancelled: CancellationToken,
+    ) -> Result<Ending, SessionError> {
+        let mut delivered = Some(delivered);
+        let mut training = true;
+        loop {
+            tokio::select! {
+                result = &mut done, if training => {
+                    training = false;
+                    let mut done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
+                    // Links that close before the report would let this rank look like the lost one.
+                    let _links_open = done.as_mut().ok().and_then(|done| done.ring.take());
+                    let report = verdict(done, roster, sender, delivered.take()).await;
+                    self.report(sender, report).await?;
+                }
+                decision = decisions.message() => match self.decision(decision)? {
+                    Decision::RunEnded(ended) => {
+                        cancelled.cancel();
+                        if training && timeout(UNWIND_PATIENCE, &mut done).await.is_err() {
+                            warn!("training did not unwind in time; leaving it");
+                        }
+                        self.leave(sender).await;
+                        return Ok(ended.try_into()?);
+                    }
+                    Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
+                    Decision::Roster(_) => warn!("another roster during a run is not understood; ignored"),
+                },
+                () = self.shutdown.cancelled(), if !self.stop.load(Ordering::Relaxed) => {
+                    info!("asked to stop; all ranks will stop after the same step");
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    async fn report(&mut self, sender: Sender, report: Report) -> Result<(), SessionError> {
+        let request = wire::ReportRequest {
+            sender: Some(sender.into()),
+            report: Some(report.into()),
+        };
+        match timeout(REPORT_PATIENCE, self.coordinator.report(request)).await {
+            Ok(Ok(_recorded)) => Ok(()),
+            Ok(Err(status)) if status.code() == tonic::Code::Unavailable => Err(self.lost(status.message())),
+            // The run may have ended meanwhile, of which the watch tells more.
+            Ok(Err(status)) => {
+                info!(reason = status.message(), "the report was not taken");
+                Ok(())
+            }
+            Err(_) => Err(self.lost("no answer to the last report")),
+        }
+    }
+
+    /// Says goodbye, so that the coordinator need not wait for this worker; nobody minds if it is not heard.
+    async fn leave(&mut self, sender: Sender) {
+        let request = wire::LeaveRequest {
+            sender: Some(sender.into()),
+            reason: String::new(),
+        };
+        let _ = timeout(LEAVE_PATIENCE, self.coordinator.leave(request)).await;
+    }
+
+    fn decision(
+        &self,
+        message: Result<Option<wire::WatchResponse>, Status>,
+    ) -> Result<Decision, SessionError> {
+        match message {
+            Ok(Some(response)) => Ok(response
+                .decision
+                .ok_or(proto::ParseError::Missing { field: "decision" })?),
+            Ok(None) => Err(self.lost("it closed the watch stream before the run ended")),
+            Err(status) => Err(self.lost(status.message())),
+        }
+    }
+
+    fn lost(&self, reason: &str) -> SessionError {
+        SessionError::CoordinatorLost {
+            coordinator: self.config.coordinator.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+fn refused(coordinator: &Address, status: &Status) -> SessionError {
+    SessionError::Refused {
+        coordinator: coordinator.clone(),
+        reason: status.message().to_owned(),
+    }
+}
+
+/// Turns the end of training into what the coordinator is told, after all results are delivered.
+async fn verdict(
+    done: anyhow::Result<Done>,
+    roster: &Roster,
+    sender: Sender,
+    delivered: Option<JoinHandle<Result<(), Status>>>,
+) -> Report {
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            return Report::Finished(Finished {
+                outcome: Outcome::Failed,
+                epoch: 0,
+                step: 0,
+                reason,
+            });
+        }
+    };
+    let finished = |outcome, reason| {
+        Report::Finished(Finished {
+            outcome,
+            epoch: done.epochs,
+            step: done.step,
+            reason,
+        })
+    };
+    let report = match done.result {
+        Ok(training::Ending::Completed) => finished(Outcome::Completed, String::new()),
+        Ok(training::Ending::OutOfPatience { best }) => finished(
+            Outcome::Completed,
+            format!("no better epoch since epoch {}", best + 1),
+        ),
+        Ok(training::Ending::Stopped) => finished(Outcome::Stopped, String::new()),
+        Err(training::TrainingError::Ring {
+            source: CollectiveError::Link(lost),
+            ..
+        }) => {
+            return Report::LinkLost(link_lost(roster, sender.worker, &lost));
+        }
+        Err(error) => return finished(Outcome::Failed, error.to_string()),
+    };
+    match delivery_failure(delivered).await {
+        None => report,
+        Some(failure) => finished(
+            Outcome::Failed,
+            format!("the last weights or results were not delivered: {failure}"),
+        ),
+    }
+}
+
+fn link_lost(roster: &Roster, worker: WorkerId, lost: &LinkError) -> LinkLost {
+    let rank = roster.find(worker).map_or(0, |member| member.rank);
+    let neighbour = match lost.neighbour() {
+        Neighbour::Left => roster.left_of(rank).rank,
+        Neighbour::Right => roster.right_of(rank).rank,
+    };
+    LinkLost {
+        neighbour,
+        reason: lost.to_string(),
+    }
+}
+
+async fn delivery_failure(delivered: Option<JoinHandle<Result<(), Status>>>) -> Option<String> {
+    match timeout(DELIVERY_PATIENCE, delivered?).await {
+        Ok(Ok(Ok(()))) => None,
+        Ok(Ok(Err(status))) => Some(status.message().to_owned()),
+        Ok(Err(join)) => Some(join.to_string()),
+        Err(_) => Some(format!("not done within {} s", DELIVERY_PATIENCE.as_secs())),
+    }
+}
+
+/// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
+const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Weights of the largest model take seconds on a slow network.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A report is a few hundred bytes.
+const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The coordinator waits for goodbyes about as long.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,169 @@
+//! The end of an epoch: validation over all ranks, the best epoch, patience, weights.
+
+use std::sync::Arc;
+
+use data::{StepPlan, ValLoader, val_batches};
+use model::metric::{Metrics, summarise};
+use proto::Activity;
+
+use super::records::{self, Record};
+use super::schedule::Rates;
+use super::state::Best;
+use super::sum::StepSum;
+use super::{Training, TrainingError};
+use crate::compute::loader_config;
+use crate::report::{EpochRecord, StepRecord};
+
+/// What follows an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EpochEnd {
+    /// The next epoch.
+    Next,
+    /// The end: no better epoch for `patience` epochs.
+    OutOfPatience {
+        /// The best epoch, counted from zero.
+        best: u32,
+    },
+}
+
+/// Losses and images of the epoch so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EpochTotals {
+    losses: [f64; 3],
+    steps: u32,
+    images: u64,
+    unreadable: u64,
+}
+
+impl EpochTotals {
+    pub(super) fn add(&mut self, sum: &StepSum) {
+        for (total, loss) in self.losses.iter_mut().zip(sum.mean_losses()) {
+            *total += loss;
+        }
+        self.steps += 1;
+        self.images += sum.images() as u64;
+        self.unreadable += sum.unreadable();
+    }
+
+    fn mean_losses(&self) -> [f64; 3] {
+        self.losses.map(|total| total / f64::from(self.steps.max(1)))
+    }
+}
+
+impl Training<'_> {
+    pub(super) fn report_step(&mut self, step: &StepPlan) {
+        self.parts.reporter.advanced(self.state.step);
+        if self.parts.ring.group().rank() == 0 {
+            self.parts.reporter.step(StepRecord {
+                epoch: step.epoch,
+                step: self.state.step,
+                losses: self.totals.mean_losses(),
+                images: self.sum.images() as u64,
+            });
+        }
+    }
+
+    /// Validates the averaged weights, reports the epoch and decides whether to go on; alike on all ranks.
+    pub(super) fn finish_epoch(&mut self, step: &StepPlan, rates: &Rates) -> Result<EpochEnd, TrainingError> {
+        self.parts.reporter.activity(Activity::Validating);
+        let (metrics, validation_losses) = self.validate()?;
+        self.parts.reporter.activity(Activity::Saving);
+        let fitness = metrics.fitness();
+        let is_best = self.state.best.is_none_or(|best| fitness > best.fitness);
+        if is_best {
+            self.state.best = Some(Best {
+                fitness,
+                epoch: step.epoch,
+            });
+        }
+        let totals = std::mem::take(&mut self.totals);
+        if self.parts.ring.group().rank() == 0 {
+            let weights = self
+                .parts
+                .learner
+                .weights(&self.state.ema_parameters, &self.state.ema_buffers);
+            self.parts.reporter.epoch(
+                EpochRecord {
+                    epoch: step.epoch,
+                    step: self.state.step,
+                    training_losses: totals.mean_losses(),
+                    validation_losses,
+                    images: totals.images,
+                    unreadable: totals.unreadable,
+                    metrics,
+                    is_best,
+                    rates: *rates,
+                },
+                weights,
+            );
+        }
+        self.epochs += 1;
+        self.parts.reporter.activity(Activity::Training);
+        Ok(match self.state.best {
+            Some(best) if self.is_out_of_patience(step.epoch - best.epoch) => {
+                EpochEnd::OutOfPatience { best: best.epoch }
+            }
+            _ => EpochEnd::Next,
+        })
+    }
+
+    fn is_out_of_patience(&self, epochs_since_best: u32) -> bool {
+        self.parts
+            .recipe
+            .early_stop()
+            .is_some_and(|patience| epochs_since_best >= patience)
+    }
+
+    /// Sends the averaged weights of an epoch that was not finished.
+    pub(super) fn save_last(&mut self) {
+        if self.parts.ring.group().rank() == 0 {
+            let weights = self
+                .parts
+                .learner
+                .weights(&self.state.ema_parameters, &self.state.ema_buffers);
+            self.parts.reporter.last_weights(weights);
+        }
+    }
+
+    /// Returns metrics and mean losses over the whole validation set, the same on every rank.
+    fn validate(&mut self) -> Result<(Metrics, [f64; 3]), TrainingError> {
+        self.parts
+            .learner
+            .load(&self.state.ema_parameters, &self.state.ema_buffers);
+        let recipe = self.parts.recipe;
+        let dataset = self.parts.validation.dataset();
+        let mut jobs = val_batches(dataset, recipe.imgsz, recipe.micro_batch() as usize);
+        let own = self.shard(jobs.len());
+        let jobs: Vec<_> = jobs.drain(own).collect();
+        let mut evaluated = Vec::with_capacity(jobs.len());
+        for batch in ValLoader::start(
+            Arc::clone(&self.parts.validation),
+            jobs.into_iter(),
+            loader_config(),
+        ) {
+            let batch = batch?;
+            let evaluation = self.parts.learner.evaluate(&batch);
+            evaluated.push(Record {
+                batch: batch.index,
+                evaluation,
+            });
+        }
+        let step = self.state.step;
+        let blobs = self
+            .parts
+            .ring
+            .gather(step, records::encode(&evaluated))
+            .map_err(|source| TrainingError::Ring { step, source })?;
+        let mut ranks = Vec::with_capacity(blobs.len());
+        for (rank, blob) in blobs.iter().enumerate() {
+            ranks.push(records::decode(blob).map_err(|reason| TrainingError::Records { rank, reason })?);
+        }
+        let evaluations = records::merge(ranks);
+        let losses = records::mean_losses(&evaluations);
+        let images: Vec<_> = evaluations
+            .into_iter()
+            .flat_map(|evaluation| evaluation.images)
+            .collect();
+        Ok((summarise(&images, self.parts.learner.classes()), losses))
+    }
+}

@@ -1,0 +1,28 @@
+//! What training asks of a model: to be loaded, to contribute to a step, to be evaluated.
+
+use data::{SlotBatch, ValBatch};
+use model::layout::Layout;
+
+use super::records::Evaluation;
+use super::sum::Contribution;
+
+/// What computes: a model on a device, or a stand-in for it in tests.
+pub trait Learner {
+    /// Returns the order, names and shapes of the flat vectors.
+    fn layout(&self) -> &Layout;
+
+    /// Returns the number of classes.
+    fn classes(&self) -> usize;
+
+    /// Takes the parameters and buffers to compute with from now on, in layout order.
+    fn load(&mut self, parameters: &[f32], buffers: &[f32]);
+
+    /// Returns what a slot adds to its step: a pure function of what was loaded and of the batch.
+    fn contribute(&mut self, batch: &SlotBatch) -> Contribution;
+
+    /// Returns losses and evidence of a validation batch, with the loaded running statistics.
+    fn evaluate(&mut self, batch: &ValBatch) -> Evaluation;
+
+    /// Returns the given parameters and buffers as the bytes of a weights file.
+    fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8>;
+}

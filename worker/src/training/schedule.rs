@@ -1,0 +1,158 @@
+//! The schedule: learning rate per group, momentum and weight decay as pure functions of the step.
+//!
+//! Rates are evaluated at the last batch of a step, so accumulation over several batches sees the same warm-up
+//! as training batch by batch.
+//!
+//! # Source
+//! The published YOLOv8 training recipe: linear or cosine decay over epochs, linear warm-up over batches.
+
+use data::{Plan, StepPlan};
+use model::layout::Group;
+use proto::{OptimizerKind, Recipe};
+
+use super::optimizer::Optimizer;
+
+/// One value per parameter group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PerGroup {
+    /// Biases.
+    pub bias: f32,
+    /// Convolution weights, the only ones that decay.
+    pub decay: f32,
+    /// BatchNorm weights.
+    pub norm: f32,
+}
+
+impl PerGroup {
+    /// Returns the value of `group`; running statistics are not trained and get zero.
+    pub fn of(&self, group: Group) -> f32 {
+        match group {
+            Group::Bias => self.bias,
+            Group::Decay => self.decay,
+            Group::Norm => self.norm,
+            Group::RunningMean | Group::RunningVariance => 0.0,
+        }
+    }
+}
+
+/// What the optimizer is given at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Learning rates.
+    pub lr: PerGroup,
+    /// Momentum of SGD.
+    pub momentum: f32,
+    /// Weight decay.
+    pub weight_decay: PerGroup,
+}
+
+/// The resolved schedule of a run.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The optimizer that the recipe names, or that `auto` chose.
+    pub optimizer: Optimizer,
+    lr0: f64,
+    lrf: f64,
+    cosine: bool,
+    epochs: f64,
+    momentum: f64,
+    weight_decay: f64,
+    warmup_batches: f64,
+    warmup_momentum: f64,
+    warmup_bias_lr: f64,
+}
+
+impl Schedule {
+    /// Resolves the schedule of `recipe` for a dataset of `images` images in `classes` classes.
+    ///
+    /// `auto` takes AdamW with a learning rate fitted to the number of classes for runs of at most
+    /// [`AUTO_SGD_ITERATIONS`] steps of the nominal batch, and SGD for longer ones.
+    pub fn new(recipe: &Recipe, plan: &Plan, images: usize, classes: usize) -> Self {
+        let nominal = recipe.nbs.max(recipe.batch) as usize;
+        let iterations = images.div_ceil(nominal) * recipe.epochs as usize;
+        let (optimizer, lr0, momentum, warmup_bias_lr) = match recipe.optimizer {
+            OptimizerKind::Auto if iterations > AUTO_SGD_ITERATIONS => (Optimizer::Sgd, 0.01, 0.9, 0.0),
+            OptimizerKind::Auto => (
+                Optimizer::AdamW { beta1: 0.9 },
+                fitted_learning_rate(classes),
+                0.9,
+                0.0,
+            ),
+            OptimizerKind::Sgd => (Optimizer::Sgd, recipe.lr0, recipe.momentum, recipe.warmup_bias_lr),
+            OptimizerKind::AdamW => (
+                Optimizer::AdamW {
+                    beta1: recipe.momentum as f32,
+                },
+                recipe.lr0,
+                recipe.momentum,
+                recipe.warmup_bias_lr,
+            ),
+        };
+        let batch = f64::from(recipe.batch);
+        let nominal_batch = f64::from(recipe.nbs);
+        let accumulate = (nominal_batch / batch).round().max(1.0);
+        Self {
+            optimizer,
+            lr0,
+            lrf: recipe.lrf,
+            cosine: recipe.cos_lr,
+            epochs: f64::from(recipe.epochs),
+            momentum,
+            weight_decay: recipe.weight_decay * batch * accumulate / nominal_batch,
+            warmup_batches: plan.warmup_batches() as f64,
+            warmup_momentum: recipe.warmup_momentum,
+            warmup_bias_lr,
+        }
+    }
+
+    /// Returns the rates of a step.
+    pub fn rates(&self, step: &StepPlan) -> Rates {
+        let full = self.lr0 * self.decay_factor(f64::from(step.epoch));
+        let batch = step.last_batch as f64;
+        let (bias, other, momentum) = if batch < self.warmup_batches {
+            let progress = batch / self.warmup_batches;
+            (
+                interpolate(self.warmup_bias_lr, full, progress),
+                interpolate(0.0, full, progress),
+                interpolate(self.warmup_momentum, self.momentum, progress),
+            )
+        } else {
+            (full, full, self.momentum)
+        };
+        Rates {
+            lr: PerGroup {
+                bias: bias as f32,
+                decay: other as f32,
+                norm: other as f32,
+            },
+            momentum: momentum as f32,
+            weight_decay: PerGroup {
+                bias: 0.0,
+                decay: self.weight_decay as f32,
+                norm: 0.0,
+            },
+        }
+    }
+
+    /// Returns the factor on `lr0` in `epoch`: 1 at the start, `lrf` at the end.
+    fn decay_factor(&self, epoch: f64) -> f64 {
+        let progress = (epoch / self.epochs).min(1.0);
+        if self.cosine {
+            (1.0 - (progress * std::f64::consts::PI).cos()) / 2.0 * (self.lrf - 1.0) + 1.0
+        } else {
+            (1.0 - progress) * (1.0 - self.lrf) + self.lrf
+        }
+    }
+}
+
+/// Longest run, in steps of the nominal batch, for which `auto` takes AdamW.
+pub const AUTO_SGD_ITERATIONS: usize = 10_000;
+
+/// Returns the learning rate that `auto` gives AdamW: smaller for more classes, rounded to six places.
+fn fitted_learning_rate(classes: usize) -> f64 {
+    (0.002 * 5.0 / (4.0 + classes as f64) * 1e6).round() / 1e6
+}
+
+fn interpolate(from: f64, to: f64, progress: f64) -> f64 {
+    from + (to - from) * progress
+}

@@ -1,0 +1,147 @@
+//! The training state: a step number and a few flat vectors.
+//!
+//! Everything that training changes is here, in layout order, on the host: a copy of it is a replica, a hash of
+//! it is an identity, a range of it is a shard. The step number is also the data cursor.
+
+use model::layout::FlatState;
+
+/// The whole training state of a rank.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Steps done, applied or skipped: the next step to compute.
+    pub step: u64,
+    /// Updates applied; smaller than `step` when steps were skipped as not finite.
+    pub updates: u64,
+    /// Steps in a row that were skipped as not finite.
+    pub nonfinite_run: u32,
+    /// Trainable tensors.
+    pub parameters: Vec<f32>,
+    /// BatchNorm running statistics.
+    pub buffers: Vec<f32>,
+    /// The optimizer's moments, each as long as `parameters`.
+    pub moments: Vec<Vec<f32>>,
+    /// Moving average of `parameters`.
+    pub ema_parameters: Vec<f32>,
+    /// Moving average of `buffers`.
+    pub ema_buffers: Vec<f32>,
+    /// Best fitness so far, and its epoch.
+    pub best: Option<Best>,
+}
+
+/// The best epoch so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Best {
+    /// Its fitness.
+    pub fitness: f64,
+    /// The epoch, counted from zero.
+    pub epoch: u32,
+}
+
+impl State {
+    /// Returns the state before the first step.
+    pub fn new(initial: FlatState, moments: usize) -> Self {
+        let FlatState { parameters, buffers } = initial;
+        Self {
+            step: 0,
+            updates: 0,
+            nonfinite_run: 0,
+            moments: vec![vec![0.0; parameters.len()]; moments],
+            ema_parameters: parameters.clone(),
+            ema_buffers: buffers.clone(),
+            parameters,
+            buffers,
+            best: None,
+        }
+    }
+
+    /// Returns the BLAKE3 digest of all bits, in hexadecimal: equal digests mean equal states.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.step.to_le_bytes());
+        hasher.update(&self.updates.to_le_bytes());
+        let vectors = [
+            &self.parameters,
+            &self.buffers,
+            &self.ema_parameters,
+            &self.ema_buffers,
+        ];
+        for vector in vectors.into_iter().chain(&self.moments) {
+            hasher.update(&(vector.len() as u64).to_le_bytes());
+            hasher.update(bytemuck::cast_slice(vector));
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Moves the average towards the current parameters and buffers.
+    ///
+    /// The decay ramps up as `decay * (1 - exp(-updates / tau))`, so that early averages follow quickly.
+    pub fn update_average(&mut self, decay: f64, tau: f64) {
+        let decay = (decay * (1.0 - (-(self.updates as f64) / tau).exp())) as f32;
+        average(&mut self.ema_parameters, &self.parameters, decay);
+        average(&mut self.ema_buffers, &self.buffers, decay);
+    }
+
+    /// Updates the running statistics with the mean statistics of `slots` micro-batches.
+    ///
+    /// `batch_sums` holds the sum over the slots of each batch mean and variance, in buffer order. The running
+    /// value keeps `(1 - momentum)^slots` of itself, as if it had been updated once per slot.
+    pub fn update_running_statistics(&mut self, batch_sums: &[f32], slots: f32, momentum: f32) {
+        let keep = (1.0 - momentum).powf(slots);
+        for (running, sum) in self.buffers.iter_mut().zip(batch_sums) {
+            *running = keep * *running + (1.0 - keep) * (sum / slots);
+        }
+    }
+}
+
+fn average(ema: &mut [f32], current: &[f32], decay: f32) {
+    for (ema, &current) in ema.iter_mut().zip(current) {
+        *ema = decay * *ema + (1.0 - decay) * current;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State::new(
+            FlatState {
+                parameters: vec![1.0, 2.0],
+                buffers: vec![0.0, 1.0],
+            },
+            2,
+        )
+    }
+
+    #[test]
+    fn a_single_flipped_bit_changes_the_digest() {
+        let reference = state();
+        let mut other = reference.clone();
+        assert_eq!(reference.digest(), other.digest());
+        other.moments[1][0] = f32::from_bits(1);
+        assert_ne!(reference.digest(), other.digest());
+    }
+
+    #[test]
+    fn running_statistics_move_as_if_updated_once_per_slot() {
+        let mut at_once = state();
+        at_once.update_running_statistics(&[6.0, 9.0], 3.0, 0.03);
+        let mut one_by_one = state();
+        for _ in 0..3 {
+            one_by_one.update_running_statistics(&[2.0, 3.0], 1.0, 0.03);
+        }
+        for (a, b) in at_once.buffers.iter().zip(&one_by_one.buffers) {
+            assert!((a - b).abs() < 1e-6, "{a} against {b}");
+        }
+    }
+
+    #[test]
+    fn the_average_follows_quickly_at_first() {
+        let mut state = state();
+        state.parameters = vec![3.0, 2.0];
+        state.updates = 1;
+        state.update_average(0.9999, 2000.0);
+        let decay = 0.9999 * (1.0 - (-1.0_f64 / 2000.0).exp());
+        assert!((f64::from(state.ema_parameters[0]) - (decay + (1.0 - decay) * 3.0)).abs() < 1e-6);
+    }
+}

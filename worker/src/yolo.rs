@@ -1,0 +1,124 @@
+//! The learner that trains: a YOLO of crate `model` on this rank's device.
+
+use data::{SlotBatch, ValBatch};
+use model::decode;
+use model::device::Device;
+use model::kind::ModelKind;
+use model::layout::Layout;
+use model::loss::{LossGains, detection_loss};
+use model::metric::match_detections;
+use model::nms::{NmsConfig, nms};
+use model::target::Target;
+use model::weights::{self, Metadata};
+use model::yolo::Yolo;
+
+use crate::training::learner::Learner;
+use crate::training::records::Evaluation;
+use crate::training::sum::Contribution;
+
+/// A YOLO with what training and validation need beside it.
+pub struct YoloLearner {
+    yolo: Yolo,
+    names: Vec<String>,
+    image_size: u32,
+    gains: LossGains,
+    nms: NmsConfig,
+}
+
+impl YoloLearner {
+    /// Builds a model for the given classes on a device, with the published loss gains and validation settings.
+    pub fn new(kind: ModelKind, names: Vec<String>, image_size: u32, device: &Device) -> Self {
+        let yolo = Yolo::new(kind, names.len(), device);
+        Self {
+            yolo,
+            names,
+            image_size,
+            gains: LossGains::default(),
+            nms: NmsConfig::validation(),
+        }
+    }
+
+    /// Takes the weights of the loss terms.
+    #[must_use]
+    pub fn with_gains(self, gains: LossGains) -> Self {
+        Self { gains, ..self }
+    }
+
+    /// Takes the settings of non-maximum suppression in validation.
+    #[must_use]
+    pub fn with_nms(self, nms: NmsConfig) -> Self {
+        Self { nms, ..self }
+    }
+
+    /// Returns the model.
+    pub fn yolo(&self) -> &Yolo {
+        &self.yolo
+    }
+}
+
+impl Learner for YoloLearner {
+    fn layout(&self) -> &Layout {
+        self.yolo.layout()
+    }
+
+    fn classes(&self) -> usize {
+        self.names.len()
+    }
+
+    fn load(&mut self, parameters: &[f32], buffers: &[f32]) {
+        self.yolo.load(parameters, buffers);
+    }
+
+    fn contribute(&mut self, batch: &SlotBatch) -> Contribution {
+        let side = batch.size as usize;
+        let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
+        let (output, statistics) = self.yolo.train_forward(images);
+        let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
+        let loss = detection_loss(&output, &targets, &self.gains);
+        let gradient = self.yolo.gradient(loss.total.backward());
+        Contribution {
+            gradient,
+            statistics: statistics.into_vec(),
+            losses: loss.sums,
+            normaliser: loss.normaliser,
+            images: batch.samples.len(),
+        }
+    }
+
+    fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {
+        let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
+        let output = self.yolo.infer(self.yolo.images(&batch.images, shape));
+        let targets: Vec<_> = batch.targets().iter().map(|boxes| targets(boxes)).collect();
+        let loss = detection_loss(&output, &targets, &self.gains);
+        let images = decode::decode(&output)
+            .iter()
+            .zip(&targets)
+            .map(|(candidates, truths)| match_detections(&nms(candidates, &self.nms), truths))
+            .collect();
+        Evaluation {
+            losses: loss.sums,
+            normaliser: loss.normaliser,
+            images,
+        }
+    }
+
+    fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8> {
+        let metadata = Metadata {
+            kind: self.yolo.kind(),
+            names: self.names.clone(),
+            image_size: self.image_size,
+        };
+        // Invariant: the flat vectors have the layout's length, and any state of it can be written.
+        weights::to_bytes(&metadata, parameters, buffers).expect("a whole state")
+    }
+}
+
+fn targets(boxes: &[data::TargetBox]) -> Vec<Target> {
+    boxes
+        .iter()
+        .map(|labelled| Target {
+            class: labelled.class,
+            xyxy: labelled.xyxy,
+        })
+        .collect()
+}
