@@ -1,0 +1,66 @@
+//! `ringmaster`: one program for a person at one machine.
+//!
+//! # Layout
+//!
+//! | module | command |
+//! |---|---|
+//! | [`train`] | a coordinator and worker processes on this machine |
+//! | [`val`] | metrics of a weights file on a data set |
+//! | [`predict`] | pictures with boxes on them |
+//! | [`status`] | where a run stands |
+//! | `coordinator`, `worker` | the same code as the programs of those names |
+//!
+//! Results go to standard output, everything else to standard error.
+
+mod draw;
+mod predict;
+mod status;
+mod train;
+mod val;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Trains YOLO detectors on one machine or many.
+#[derive(Parser)]
+#[command(name = "ringmaster", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train on this machine: starts a coordinator and worker processes
+    Train(Box<train::Args>),
+    /// Measure a weights file: precision, recall, mAP50, mAP50-95
+    Val(val::Args),
+    /// Find objects in pictures
+    Predict(predict::Args),
+    /// Show where a run stands
+    Status(status::Args),
+    /// Coordinate workers on other machines; the same as the program `coordinator`
+    Coordinator(Box<coordinator::command::Args>),
+    /// Work for a coordinator; the same as the program `worker`
+    Worker(worker::command::Args),
+}
+
+/// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that make no sense.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(args) => train::main(*args),
+        Command::Val(args) => val::main(&args),
+        Command::Predict(args) => predict::main(&args),
+        Command::Status(args) => status::main(&args),
+        Command::Coordinator(args) => return coordinator::command::main(*args),
+        Command::Worker(args) => return worker::command::main(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

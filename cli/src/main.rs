@@ -1,0 +1,7 @@
+//! The `ringmaster` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

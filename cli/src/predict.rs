@@ -1,0 +1,286 @@
+//! `ringmaster predict`: finds objects in pictures, and writes the pictures with boxes on them.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use data::{Dataset, Limits, Picture, SampleId, Split, letterbox, rectangle_around};
+use image::RgbImage;
+use model::decode::decode;
+use model::device::open_device;
+use model::nms::{Detection, NmsConfig, nms};
+use model::weights;
+use model::yolo::{MAX_STRIDE, Yolo};
+use serde::Serialize;
+
+use crate::draw::{LabelledBox, draw_boxes};
+
+/// Arguments of `predict`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Weights file
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Picture, folder of pictures, or `shapes` for those of the built-in validation set
+    #[arg(long, value_name = "FILE|DIR")]
+    source: PathBuf,
+    /// Image size in pixels, a multiple of 32 [default: that of the training]
+    #[arg(long, value_name = "PIXELS")]
+    imgsz: Option<u32>,
+    /// Lowest score of a detection
+    #[arg(long, default_value_t = 0.25)]
+    conf: f32,
+    /// Overlap above which of two boxes of a class the weaker one is dropped
+    #[arg(long, default_value_t = 0.7)]
+    iou: f32,
+    /// Most detections per picture
+    #[arg(long, default_value_t = 300)]
+    max_det: usize,
+    /// Only these classes, by number
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    classes: Option<Vec<u32>>,
+    /// Also write detections.json
+    #[arg(long)]
+    save_json: bool,
+    /// Folder that holds the results' folder
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    project: PathBuf,
+    /// Name of the results' folder; a number is added when it is taken
+    #[arg(long, default_value = "predict")]
+    name: String,
+    /// Device to compute on, as for `worker`
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// One picture's entry in detections.json.
+#[derive(Serialize)]
+struct PictureReport {
+    /// File name of the picture.
+    image: String,
+    /// The detections by descending score.
+    detections: Vec<DetectionReport>,
+}
+
+#[derive(Serialize)]
+struct DetectionReport {
+    class: u32,
+    name: String,
+    score: f32,
+    /// Left, top, right, bottom in pixels of the picture.
+    xyxy: [f32; 4],
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
+    let weights = weights::load(&args.weights)?;
+    let names = &weights.metadata.names;
+    let image_size = args.imgsz.unwrap_or(weights.metadata.image_size);
+    ensure!(
+        image_size > 0 && image_size.is_multiple_of(MAX_STRIDE as u32),
+        "--imgsz {image_size} is not a multiple of {MAX_STRIDE}"
+    );
+    let pictures = Pictures::find(&args.source)?;
+    let device = open_device(&args.device, args.threads)?;
+    let mut yolo = Yolo::new(weights.metadata.kind, names.len(), &device);
+    yolo.load(&weights.state.parameters, &weights.state.buffers);
+    let config = NmsConfig {
+        confidence: args.conf,
+        iou: args.iou,
+        max_detections: args.max_det,
+        classes: args.classes.clone(),
+        ..NmsConfig::prediction()
+    };
+
+    let folder = new_folder(&args.project, &args.name)?;
+    let mut reports = Vec::with_capacity(pictures.len());
+    let mut unreadable = 0;
+    for index in 0..pictures.len() {
+        let name = pictures.name(index);
+        let picture = match pictures.read(index) {
+            Ok(picture) => picture,
+            Err(error) => {
+                eprintln!("skipped: {error:#}");
+                unreadable += 1;
+                continue;
+            }
+        };
+        let detections = detect(&yolo, &picture, image_size, &config);
+        println!("{name}: {}", summary(&detections, names));
+        write_picture(&folder.join(&name), picture, &detections, names)?;
+        reports.push(report(name, &detections, names));
+    }
+    ensure!(
+        unreadable < pictures.len(),
+        "none of the pictures in {} can be read",
+        args.source.display()
+    );
+    if args.save_json {
+        let path = folder.join("detections.json");
+        let json = serde_json::to_vec_pretty(&reports).context("cannot write JSON")?;
+        fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    eprintln!("results are in {}", folder.display());
+    Ok(())
+}
+
+/// Returns what is found in a picture, in its pixels.
+fn detect(yolo: &Yolo, picture: &Picture, image_size: u32, config: &NmsConfig) -> Vec<Detection> {
+    let (width, height) = rectangle_around(picture.width, picture.height, image_size, MAX_STRIDE as u32);
+    let (input, placed) = letterbox(picture, width, height);
+    let images = yolo.images(&input.to_planes(), [1, height as usize, width as usize]);
+    let candidates = decode(&yolo.infer(images));
+    let detections = candidates.iter().flat_map(|candidates| nms(candidates, config));
+    detections
+        .map(|found| Detection {
+            xyxy: placed.to_original(found.xyxy),
+            ..found
+        })
+        .collect()
+}
+
+fn summary(detections: &[Detection], names: &[String]) -> String {
+    let counts = names.iter().enumerate().filter_map(|(class, name)| {
+        let count = detections
+            .iter()
+            .filter(|found| found.class as usize == class)
+            .count();
+        (count > 0).then(|| format!("{count} {name}"))
+    });
+    let text = counts.collect::<Vec<_>>().join(", ");
+    if text.is_empty() {
+        "nothing found".to_owned()
+    } else {
+        text
+    }
+}
+
+fn write_picture(
+    path: &Path,
+    picture: Picture,
+    detections: &[Detection],
+    names: &[String],
+) -> anyhow::Result<()> {
+    let boxes: Vec<_> = detections
+        .iter()
+        // The best is drawn last, on top.
+        .rev()
+        .map(|found| LabelledBox {
+            xyxy: found.xyxy,
+            class: found.class,
+            label: format!("{} {:.2}", names[found.class as usize], found.score),
+        })
+        .collect();
+    // Invariant: a picture holds three bytes a pixel.
+    let mut canvas = RgbImage::from_raw(picture.width, picture.height, picture.rgb).expect("a whole picture");
+    draw_boxes(&mut canvas, &boxes);
+    canvas
+        .save(path)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn report(image: String, detections: &[Detection], names: &[String]) -> PictureReport {
+    let detections = detections
+        .iter()
+        .map(|found| DetectionReport {
+            class: found.class,
+            name: names[found.class as usize].clone(),
+            score: found.score,
+            xyxy: found.xyxy,
+        })
+        .collect();
+    PictureReport { image, detections }
+}
+
+/// The pictures to look at.
+enum Pictures {
+    Files(Vec<PathBuf>),
+    BuiltIn(Dataset),
+}
+
+impl Pictures {
+    fn find(source: &Path) -> anyhow::Result<Self> {
+        if source == Path::new(data::SHAPES) && !source.exists() {
+            return Ok(Self::BuiltIn(Dataset::open(
+                data::SHAPES,
+                Split::Val,
+                &Limits::default(),
+            )?));
+        }
+        if source.is_file() {
+            return Ok(Self::Files(vec![source.to_owned()]));
+        }
+        let entries = fs::read_dir(source)
+            .with_context(|| format!("--source {} cannot be opened", source.display()))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry
+                .with_context(|| format!("cannot list {}", source.display()))?
+                .path();
+            let extension = path
+                .extension()
+                .map(|extension| extension.to_string_lossy().to_lowercase());
+            if extension.is_some_and(|extension| ["jpg", "jpeg", "png"].contains(&extension.as_str())) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        ensure!(
+            !files.is_empty(),
+            "--source {} holds no .jpg or .png pictures",
+            source.display()
+        );
+        Ok(Self::Files(files))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Files(files) => files.len(),
+            Self::BuiltIn(dataset) => dataset.len(),
+        }
+    }
+
+    fn name(&self, index: usize) -> String {
+        match self {
+            Self::Files(files) => files[index]
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            Self::BuiltIn(_) => format!("shapes-{index:03}.png"),
+        }
+    }
+
+    fn read(&self, index: usize) -> anyhow::Result<Picture> {
+        Ok(match self {
+            Self::Files(files) => Picture::read(&files[index], &Limits::default())?,
+            Self::BuiltIn(dataset) => dataset.picture(SampleId(index as u32))?,
+        })
+    }
+}
+
+/// Makes `project/name`, or `project/name2` and so on when it is taken.
+fn new_folder(project: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(project).with_context(|| format!("cannot create {}", project.display()))?;
+    for number in 1..=FOLDERS_MAX {
+        let suffix = if number == 1 {
+            String::new()
+        } else {
+            number.to_string()
+        };
+        let folder = project.join(format!("{name}{suffix}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot create {}", folder.display())),
+        }
+    }
+    anyhow::bail!(
+        "{} holds {FOLDERS_MAX} folders named {name} already",
+        project.display()
+    )
+}
+
+/// Bounds the search for a free folder name.
+const FOLDERS_MAX: u32 = 10_000;

@@ -1,0 +1,244 @@
+//! `ringmaster train`: a coordinator and worker processes on this machine.
+//!
+//! The coordinator runs in this process, on loopback; workers are processes of this same program, so that training
+//! here and training on many hosts are one and the same. Their logs go to the run's directory.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+
+use anyhow::{Context, bail, ensure};
+use coordinator::command::{LogFormat, log_to};
+use coordinator::console::Console;
+use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunError, RunSummary, Shutdown};
+use data::{Dataset, Limits, Split};
+use model::device::DeviceChoice;
+use proto::{Address, EpochReport, Recipe};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Arguments of `train`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Worker processes
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    workers: NonZeroUsize,
+    /// Device to compute on, as for `worker`; `cuda` and `wgpu` without a number give each worker its own GPU
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads of each worker [default: the cores, shared out]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Folder that holds the run's folder
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    project: PathBuf,
+    /// Name of the run's folder; a number is added when it is taken
+    #[arg(long, default_value = "train")]
+    name: String,
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<()> {
+    let recipe = with_demo_defaults(args.recipe.clone()).resolve()?;
+    check(&recipe, &args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let (summary, best) = runtime.block_on(train(&recipe, &args))?;
+    next_steps(&recipe, &summary, best.as_ref());
+    Ok(())
+}
+
+/// Fills in what suits the built-in data set, where nothing else is asked for: small pictures, few epochs.
+fn with_demo_defaults(mut recipe: RecipeArgs) -> RecipeArgs {
+    let is_built_in = recipe.data.as_deref().is_none_or(|data| data == data::SHAPES);
+    if is_built_in && recipe.config.is_none() {
+        recipe.imgsz.get_or_insert(DEMO_IMAGE_SIZE);
+        recipe.epochs.get_or_insert(DEMO_EPOCHS);
+        // Every batch is an update, for there are few.
+        recipe.nbs.get_or_insert(DEMO_NOMINAL_BATCH);
+        recipe.close_mosaic.get_or_insert(DEMO_CLOSE_MOSAIC);
+    }
+    recipe
+}
+
+/// Opens what the workers will open, so that a mistake is one sentence here and nothing is begun.
+fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<()> {
+    for worker in 0..args.workers.get() {
+        device_of(&args.device, worker).parse::<DeviceChoice>()?;
+    }
+    for split in [Split::Train, Split::Val] {
+        let dataset = Dataset::open(&recipe.data, split, &Limits::default())?;
+        eprintln!("{}", dataset.description());
+    }
+    if let Some(path) = &recipe.weights {
+        ensure!(Path::new(path).is_file(), "--weights {path} is not there");
+    }
+    Ok(())
+}
+
+/// Runs coordinator and workers to the end, and returns the best epoch too.
+async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Option<EpochReport>)> {
+    let mut config = CoordinatorConfig::new(recipe.clone(), args.workers.get())?;
+    config.project.clone_from(&args.project);
+    config.name.clone_from(&args.name);
+    let listener = coordinator::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let address = Address::from(
+        listener
+            .local_addr()
+            .context("the coordinator's address is unknown")?,
+    );
+
+    let console = Console::new(recipe.epochs);
+    log_to(&console, LogFormat::Text);
+    let shutdown = Shutdown::on_signals().context("cannot handle signals")?;
+    let (progress, mut from_coordinator) = mpsc::channel(PROGRESS_CAPACITY);
+    let (to_console, shown) = mpsc::channel(PROGRESS_CAPACITY);
+    let console = tokio::spawn(console.render(shown));
+    let abort = shutdown.abort.clone();
+    let run = tokio::spawn(coordinator::run(listener, config, progress, shutdown));
+
+    // The run's directory is there before its first event, so the workers' logs can go into it.
+    let mut workers = JoinSet::new();
+    let mut best = None;
+    while let Some(event) = from_coordinator.recv().await {
+        if let Progress::Created { directory, .. } = &event {
+            for worker in 0..args.workers.get() {
+                let (child, log) = start_worker(args, &address, directory, worker)?;
+                workers.spawn(watch(child, log, abort.clone()));
+            }
+        }
+        if let Progress::Epoch(report) = &event
+            && report.best
+        {
+            best = Some(*report);
+        }
+        // The console ends with its channel, at the end of this loop.
+        let _ = to_console.send(event).await;
+    }
+    drop(to_console);
+    let result = run.await.context("the coordinator panicked")?;
+    let failures: Vec<String> = workers.join_all().await.into_iter().flatten().collect();
+    console.await.context("the console panicked")?;
+    match result {
+        Ok(summary) => Ok((summary, best)),
+        Err(RunError::Failed { directory, failure }) => {
+            let detail = failures
+                .first()
+                .map(|words| format!(" ({words})"))
+                .unwrap_or_default();
+            bail!(
+                "{failure}{detail}; logs are in {}",
+                directory.path().join(LOGS).display()
+            )
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn start_worker(
+    args: &Args,
+    coordinator: &Address,
+    directory: &Path,
+    worker: usize,
+) -> anyhow::Result<(Child, PathBuf)> {
+    let logs = directory.join(LOGS);
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let path = logs.join(format!("worker-{worker}.log"));
+    let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    let program = std::env::current_exe().context("the path of this program is unknown")?;
+    let child = Command::new(program)
+        .arg("worker")
+        .args(["--coordinator", coordinator.as_str(), "--listen", "127.0.0.1:0"])
+        .args(["--device", &device_of(&args.device, worker)])
+        .args([
+            "--threads",
+            &args
+                .threads
+                .unwrap_or_else(|| fair_share(args.workers))
+                .to_string(),
+        ])
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start a worker")?;
+    Ok((child, path))
+}
+
+/// Waits for a worker; one that fails before the run has ended ends it. Returns its last words then.
+async fn watch(mut child: Child, log: PathBuf, abort: CancellationToken) -> Option<String> {
+    match child.wait().await {
+        Ok(status) if status.success() => None,
+        _ => {
+            abort.cancel();
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let words = text.lines().rev().find_map(|line| line.split_once("ERROR "));
+            words.map(|(_, sentence)| sentence.trim().to_owned())
+        }
+    }
+}
+
+/// Returns the device of a worker: `cuda` becomes `cuda:0` for the first, `cuda:1` for the second.
+fn device_of(device: &str, worker: usize) -> String {
+    match device {
+        "cuda" | "wgpu" | "gpu" => format!("{device}:{worker}"),
+        other => other.to_owned(),
+    }
+}
+
+/// Returns the threads of a worker when nobody says: the cores are shared out.
+fn fair_share(workers: NonZeroUsize) -> NonZeroUsize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn next_steps(recipe: &Recipe, summary: &RunSummary, best: Option<&EpochReport>) {
+    println!(
+        "{}; the run is in {}",
+        summary.verdict,
+        summary.directory.path().display()
+    );
+    if let Some(EpochReport { epoch, metrics, .. }) = best {
+        println!(
+            "best epoch {epoch}: precision {:.3} recall {:.3} mAP50 {:.3} mAP50-95 {:.3}",
+            metrics.precision, metrics.recall, metrics.map50, metrics.map50_95
+        );
+    }
+    let weights = [summary.directory.best_weights(), summary.directory.last_weights()];
+    if let Some(weights) = weights.iter().find(|weights| weights.exists()) {
+        let weights = weights.display();
+        let source = if recipe.data == data::SHAPES {
+            data::SHAPES
+        } else {
+            "PICTURES"
+        };
+        println!("weights: {weights}");
+        println!(
+            "next:    ringmaster val --weights {weights} --data {}",
+            recipe.data
+        );
+        println!("         ringmaster predict --weights {weights} --source {source}");
+    }
+}
+
+/// Progress is small; the console keeps up.
+const PROGRESS_CAPACITY: usize = 64;
+
+/// Folder of the workers' logs in the run's directory.
+const LOGS: &str = "logs";
+
+/// The demo: what reaches a useful detector in about two minutes on two cores.
+const DEMO_IMAGE_SIZE: u32 = 96;
+const DEMO_EPOCHS: u32 = 14;
+const DEMO_NOMINAL_BATCH: u32 = 16;
+const DEMO_CLOSE_MOSAIC: u32 = 4;

@@ -1,0 +1,51 @@
+//! What a run leaves behind, as tests read it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use model::weights::{self, Weights};
+
+/// A run directory.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Returns the run directory at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the last weights.
+    ///
+    /// # Panics
+    /// When there are none, or they cannot be read.
+    pub fn last_weights(&self) -> Weights {
+        weights::load(&self.path.join("weights/last.safetensors")).expect("whole weights")
+    }
+
+    /// Returns column `name` of `results.csv`, one number an epoch.
+    ///
+    /// # Panics
+    /// When there is no such column, or it holds no numbers.
+    pub fn results(&self, name: &str) -> Vec<f64> {
+        let text = fs::read_to_string(self.path.join("results.csv")).expect("results.csv");
+        let mut lines = text
+            .lines()
+            .map(|line| line.split(',').map(str::trim).collect::<Vec<_>>());
+        let header = lines.next().expect("a header");
+        let column = header
+            .iter()
+            .position(|&column| column == name)
+            .expect("the column");
+        lines
+            .map(|line| line[column].parse().expect("a number"))
+            .collect()
+    }
+}
