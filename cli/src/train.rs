@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use coordinator::command::{LogFormat, log_to};
 use coordinator::console::Console;
 use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunError, RunSummary, Shutdown};
 use data::{Dataset, Limits, Split};
-use model::device::DeviceChoice;
+use model::device::open_device;
+use model::weights;
 use proto::{Address, EpochReport, Recipe};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -72,14 +73,14 @@ fn with_demo_defaults(mut recipe: RecipeArgs) -> RecipeArgs {
 /// Opens what the workers will open, so that a mistake is one sentence here and nothing is begun.
 fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<()> {
     for worker in 0..args.workers.get() {
-        device_of(&args.device, worker).parse::<DeviceChoice>()?;
+        open_device(&device_of(&args.device, worker), None)?;
     }
     for split in [Split::Train, Split::Val] {
         let dataset = Dataset::open(&recipe.data, split, &Limits::default())?;
         eprintln!("{}", dataset.description());
     }
     if let Some(path) = &recipe.weights {
-        ensure!(Path::new(path).is_file(), "--weights {path} is not there");
+        weights::load(path.as_ref())?;
     }
     Ok(())
 }

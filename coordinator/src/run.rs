@@ -74,9 +74,6 @@ pub enum RunError {
 /// # Errors
 /// When the run directory cannot be made or written, the server fails, or the run fails: a lost worker, a
 /// worker's own failure, a rendezvous or a stop that took too long.
-///
-/// # Panics
-/// When the configuration's recipe is not resolved.
 pub async fn run(
     listener: TcpListener,
     config: CoordinatorConfig,

@@ -118,7 +118,7 @@ fn compute(
         validation: prepared.validation,
         loader,
         learner: &mut prepared.learner,
-        ring: Ring::new(group, place.links, PieceSizes::default()),
+        ring: Ring::new(group, place.links, piece_sizes(recipe)),
         reporter: &mut place.delivery,
         stop,
     };
@@ -140,6 +140,13 @@ fn slot_jobs(plan: Plan, first: u64, group: Group) -> impl Iterator<Item = SlotJ
     (first..)
         .map_while(move |step| plan.step(step))
         .flat_map(move |step| step.jobs(data::shard(step.slots.len(), group.world_size(), group.rank())))
+}
+
+/// Returns how the flat vector is cut up to travel, alike on all ranks.
+fn piece_sizes(recipe: &Recipe) -> PieceSizes {
+    let segment_bytes = PieceSizes::default().segment_bytes();
+    // Invariant: a valid recipe has a bucket of 1 to 1024 MiB.
+    PieceSizes::new((recipe.bucket_mib as usize) << 20, segment_bytes).expect("a valid bucket size")
 }
 
 /// Returns the size of a loader: one thread ahead of the model, and a few batches ready.

@@ -267,6 +267,7 @@ impl Session {
             .await
             .map_err(|status| refused(&self.config.coordinator, &status))?
             .into_inner();
+        info!("joined the run; waiting for all workers");
         Ok(Duration::from_millis(
             response.heartbeat_interval_milliseconds.into(),
         ))

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `event`, `effect` | what happens, and what is to be done about it |
 //! | `timing` | every deadline, with its reason |
+//! | `fence` | run, membership and generation of a sender, and its rights |
 //! | `seat` | what is known about one worker |
 //! | `gathering` | who may join, and the ring order |
 //! | `running` | reports, loss, and the end of a generation |
@@ -19,6 +20,7 @@
 
 mod effect;
 mod event;
+mod fence;
 mod gathering;
 mod running;
 mod seat;
@@ -183,61 +185,6 @@ impl Membership {
         self.seats
             .iter()
             .all(|seat| seat.left || seat.watch.is_none() || Some(seat.candidate.worker) == lost)
-    }
-
-    /// Checks that the sender may upload weights now.
-    ///
-    /// # Errors
-    /// When it is stale, unknown, not rank 0, or the run is over.
-    pub fn may_upload(&self, sender: &Sender) -> Result<(), Refusal> {
-        let seat = self.fenced(sender)?;
-        self.refuse_if_finished()?;
-        self.rank_zero_only(seat, "upload weights")
-    }
-
-    /// Finds the sender's seat, and refuses messages for other runs, of strangers and of other generations.
-    fn fenced(&self, sender: &Sender) -> Result<usize, Refusal> {
-        self.same_run(sender.run)?;
-        let seat = self.seat_of(sender.worker)?;
-        if sender.generation != self.generation() {
-            return Err(Refusal::StaleGeneration {
-                sent: sender.generation,
-                current: self.generation(),
-            });
-        }
-        Ok(seat)
-    }
-
-    fn same_run(&self, asked: RunId) -> Result<(), Refusal> {
-        if asked == self.terms.run {
-            return Ok(());
-        }
-        Err(Refusal::OtherRun {
-            asked,
-            serving: self.terms.run,
-        })
-    }
-
-    fn seat_of(&self, worker: WorkerId) -> Result<usize, Refusal> {
-        self.seats
-            .iter()
-            .position(|seat| seat.candidate.worker == worker)
-            .ok_or(Refusal::UnknownWorker { worker })
-    }
-
-    fn rank_zero_only(&self, seat: usize, action: &'static str) -> Result<(), Refusal> {
-        if self.roster().is_some() && seat == 0 {
-            return Ok(());
-        }
-        Err(Refusal::NotRankZero { rank: seat, action })
-    }
-
-    fn refuse_if_finished(&self) -> Result<(), Refusal> {
-        self.verdict().map_or(Ok(()), |verdict| {
-            Err(Refusal::RunEnded {
-                reason: verdict.to_string(),
-            })
-        })
     }
 
     fn watch_opened(&mut self, run: RunId, worker: WorkerId, watch: WatchId) -> Result<Vec<Effect>, Refusal> {
