@@ -1,5 +1,7 @@
 //! Bad input gives one clear sentence and an exit code, and leaves nothing half-written.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,28 @@ fn ringmaster(folder: &Path, arguments: &[&str]) -> Ended {
 
 fn train(folder: &Path, arguments: &[&str]) -> Ended {
     let project = folder.join("runs").display().to_string();
-    let arguments = [&["train", "--device", "cpu", "--project", &project], &SMALL[..], arguments].concat();
+    let arguments = [
+        &["train", "--device", "cpu", "--project", &project],
+        &SMALL[..],
+        arguments,
+    ]
+    .concat();
     ringmaster(folder, &arguments)
 }
 
 /// Asserts a failure whose last line holds all of `words`, and that no run was begun.
 fn assert_refused(folder: &Path, ended: &Ended, words: &[&str]) {
-    assert!(matches!(ended.code, Some(1 | 2)), "exit code {:?}:\n{}", ended.code, ended.output);
-    let sentence = ended.output.lines().filter(|line| line.starts_with("error: ")).collect::<Vec<_>>();
+    assert!(
+        matches!(ended.code, Some(1 | 2)),
+        "exit code {:?}:\n{}",
+        ended.code,
+        ended.output
+    );
+    let sentence = ended
+        .output
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect::<Vec<_>>();
     assert_eq!(sentence.len(), 1, "one sentence:\n{}", ended.output);
     for word in words {
         assert!(sentence[0].contains(word), "{word:?} is not in: {}", sentence[0]);
@@ -49,7 +65,10 @@ fn a_data_yaml_that_is_not_there() {
 #[test]
 fn folders_that_are_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let yaml = data_yaml(folder.path(), "path: .\ntrain: photos\nval: photos\nnames: [cell]\n");
+    let yaml = data_yaml(
+        folder.path(),
+        "path: .\ntrain: photos\nval: photos\nnames: [cell]\n",
+    );
     let ended = train(folder.path(), &["--data", &yaml.display().to_string()]);
     assert_refused(folder.path(), &ended, &["photos"]);
 
@@ -63,17 +82,32 @@ fn folders_that_are_not_there() {
 fn bad_label_rows_skip_the_image_and_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = write_shapes(folder.path(), 12).display().to_string();
-    let rows = ["9 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1", "0 NaN 0.5 0.1 0.1", "0 1.5 0.5 0.1 0.1"];
+    let rows = [
+        "9 0.5 0.5 0.1 0.1",
+        "0 0.5 0.5 0.1",
+        "0 NaN 0.5 0.1 0.1",
+        "0 1.5 0.5 0.1 0.1",
+    ];
     for (index, row) in rows.iter().enumerate() {
-        fs::write(folder.path().join(format!("labels/{index:03}.txt")), format!("0 0.5 0.5 0.2 0.2\n{row}\n"))
-            .unwrap();
+        fs::write(
+            folder.path().join(format!("labels/{index:03}.txt")),
+            format!("0 0.5 0.5 0.2 0.2\n{row}\n"),
+        )
+        .unwrap();
     }
     let ended = train(folder.path(), &["--data", &yaml]);
     assert_eq!(ended.code, Some(0), "{}", ended.output);
-    assert!(ended.output.contains("8 train images (4 skipped)"), "{}", ended.output);
+    assert!(
+        ended.output.contains("8 train images (4 skipped)"),
+        "{}",
+        ended.output
+    );
     let log = fs::read_to_string(folder.path().join("runs/train/logs/worker-0.log")).unwrap();
     for index in 0..rows.len() {
-        assert!(log.contains(&format!("{index:03}.txt:2:")), "file and line of label {index}:\n{log}");
+        assert!(
+            log.contains(&format!("{index:03}.txt:2:")),
+            "file and line of label {index}:\n{log}"
+        );
     }
 }
 
@@ -82,7 +116,11 @@ fn nothing_left_to_train_on() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = write_shapes(folder.path(), 2).display().to_string();
     for index in 0..2 {
-        fs::write(folder.path().join(format!("labels/{index:03}.txt")), "9 0.5 0.5 0.1 0.1\n").unwrap();
+        fs::write(
+            folder.path().join(format!("labels/{index:03}.txt")),
+            "9 0.5 0.5 0.1 0.1\n",
+        )
+        .unwrap();
     }
     let ended = train(folder.path(), &["--data", &yaml]);
     assert_refused(folder.path(), &ended, &["000.txt"]);
@@ -97,7 +135,11 @@ fn a_truncated_picture_is_skipped() {
     fs::write(&picture, &content[..content.len() / 2]).unwrap();
     let ended = train(folder.path(), &["--data", &yaml]);
     assert_eq!(ended.code, Some(0), "{}", ended.output);
-    assert!(ended.output.contains("8 train images (1 skipped)"), "{}", ended.output);
+    assert!(
+        ended.output.contains("8 train images (1 skipped)"),
+        "{}",
+        ended.output
+    );
 }
 
 #[test]
@@ -106,9 +148,21 @@ fn recipes_with_unknown_keys_or_wild_values() {
     let recipe = folder.path().join("recipe.toml");
     let path = recipe.display().to_string();
     fs::write(&recipe, "epochs = 1\nlearning_rate = 0.1\n").unwrap();
-    assert_refused(folder.path(), &train(folder.path(), &["--config", &path]), &["learning_rate"]);
-    assert_refused(folder.path(), &train(folder.path(), &["--lr0", "50"]), &["lr0", "50"]);
-    assert_refused(folder.path(), &train(folder.path(), &["--model", "yolov9z"]), &["yolov9z", "yolov8n"]);
+    assert_refused(
+        folder.path(),
+        &train(folder.path(), &["--config", &path]),
+        &["learning_rate"],
+    );
+    assert_refused(
+        folder.path(),
+        &train(folder.path(), &["--lr0", "50"]),
+        &["lr0", "50"],
+    );
+    assert_refused(
+        folder.path(),
+        &train(folder.path(), &["--model", "yolov9z"]),
+        &["yolov9z", "yolov8n"],
+    );
     assert_refused(
         folder.path(),
         &train(folder.path(), &["--workers", "9", "--micro-batch", "4"]),
@@ -120,7 +174,12 @@ fn recipes_with_unknown_keys_or_wild_values() {
 fn a_device_that_is_not_there_or_not_compiled_in() {
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("runs").display().to_string();
-    let refused = |device: &str| ringmaster(folder.path(), &["train", "--device", device, "--project", &project]);
+    let refused = |device: &str| {
+        ringmaster(
+            folder.path(),
+            &["train", "--device", device, "--project", &project],
+        )
+    };
     assert_refused(folder.path(), &refused("quantum:0"), &["quantum:0", "cpu"]);
     assert_refused(folder.path(), &refused("cuda:7"), &["cuda:7"]);
     if !cfg!(feature = "tch") {
@@ -136,7 +195,11 @@ fn weights_that_do_not_fit() {
     let path = bad.display().to_string();
     let ended = ringmaster(folder.path(), &["val", "--weights", &path]);
     assert_refused(folder.path(), &ended, &["bad.safetensors"]);
-    assert_refused(folder.path(), &train(folder.path(), &["--weights", &path]), &["bad.safetensors"]);
+    assert_refused(
+        folder.path(),
+        &train(folder.path(), &["--weights", &path]),
+        &["bad.safetensors"],
+    );
 }
 
 #[test]
@@ -145,17 +208,41 @@ fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let project = folder.path().join("runs").display().to_string();
-    let arguments = ["coordinator", "--world-size", "1", "--listen", &address, "--project", &project];
-    assert_refused(folder.path(), &ringmaster(folder.path(), &arguments), &[&address, "in use"]);
+    let arguments = [
+        "coordinator",
+        "--world-size",
+        "1",
+        "--listen",
+        &address,
+        "--project",
+        &project,
+    ];
+    assert_refused(
+        folder.path(),
+        &ringmaster(folder.path(), &arguments),
+        &[&address, "in use"],
+    );
 }
 
 #[test]
 fn a_coordinator_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["worker", "--coordinator", "127.0.0.1:9", "--join-timeout", "2", "--device", "cpu"];
+    let arguments = [
+        "worker",
+        "--coordinator",
+        "127.0.0.1:9",
+        "--join-timeout",
+        "2",
+        "--device",
+        "cpu",
+    ];
     let ended = ringmaster(folder.path(), &arguments);
     assert_eq!(ended.code, Some(1), "{}", ended.output);
-    assert!(ended.output.contains("no coordinator at 127.0.0.1:9 within 2 s"), "{}", ended.output);
+    assert!(
+        ended.output.contains("no coordinator at 127.0.0.1:9 within 2 s"),
+        "{}",
+        ended.output
+    );
     assert!(ended.waited < Duration::from_secs(8));
 }
 
@@ -163,7 +250,9 @@ fn a_coordinator_that_is_not_there() {
 fn a_worker_with_other_data_is_told_the_difference() {
     let folder = tempfile::tempdir().unwrap();
     let one = write_shapes(&folder.path().join("one"), 16).display().to_string();
-    let other = write_shapes(&folder.path().join("other"), 17).display().to_string();
+    let other = write_shapes(&folder.path().join("other"), 17)
+        .display()
+        .to_string();
     let recipe = [&["--data", &one], &SMALL[..]].concat();
     let mut cluster = Cluster::coordinator(Path::new(PROGRAM), folder.path(), 2, &recipe);
     cluster.add_worker(&[]);
@@ -171,7 +260,13 @@ fn a_worker_with_other_data_is_told_the_difference() {
     cluster.add_worker(&["--data", &other]);
     let refused = cluster.workers.remove(1).wait(Duration::from_secs(60));
     assert_eq!(refused.code, Some(1), "{}", refused.output);
-    assert!(refused.output.contains("17 training images where the first worker has 16"), "{}", refused.output);
+    assert!(
+        refused
+            .output
+            .contains("17 training images where the first worker has 16"),
+        "{}",
+        refused.output
+    );
     // The run goes on waiting for a worker that fits.
     cluster.add_worker(&[]);
     cluster.finish(Duration::from_secs(120));

@@ -1,5 +1,7 @@
 //! How a run ends before its time: on request with the weights saved, or because a worker is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,15 +11,18 @@ use tests::Cluster;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringmaster-under-test");
 
 /// More epochs than anybody waits for.
-const LONG: [&str; 10] =
-    ["--data", "shapes", "--imgsz", "64", "--epochs", "5000", "--batch", "16", "--nbs", "16"];
+const LONG: [&str; 10] = [
+    "--data", "shapes", "--imgsz", "64", "--epochs", "5000", "--batch", "16", "--nbs", "16",
+];
 
 /// The time in which every process must be gone.
 const PROMISE: Duration = Duration::from_secs(10);
 
 fn started(folder: &Path, world_size: usize) -> Cluster {
     let mut cluster = Cluster::start(Path::new(PROGRAM), folder, world_size, &LONG);
-    cluster.coordinator.wait_for_output("epoch 1/", Duration::from_secs(120));
+    cluster
+        .coordinator
+        .wait_for_output("epoch 1/", Duration::from_secs(120));
     cluster
 }
 
@@ -69,7 +74,11 @@ fn a_frozen_worker_ends_the_run_and_is_named() {
     frozen.signal(Signal::STOP);
     for process in cluster.wait(PROMISE) {
         assert_eq!(process.code, Some(1), "{}", process.output);
-        assert!(process.output.contains("was lost: no heartbeat"), "{}", process.output);
+        assert!(
+            process.output.contains("was lost: no heartbeat"),
+            "{}",
+            process.output
+        );
     }
 }
 
@@ -80,6 +89,10 @@ fn a_killed_coordinator_ends_its_workers() {
     cluster.coordinator.signal(Signal::KILL);
     for process in cluster.wait(PROMISE).drain(1..) {
         assert_eq!(process.code, Some(1), "{}", process.output);
-        assert!(process.output.contains("lost the coordinator"), "{}", process.output);
+        assert!(
+            process.output.contains("lost the coordinator"),
+            "{}",
+            process.output
+        );
     }
 }

@@ -250,6 +250,8 @@ mod tests {
             images_per_second: 87.3,
             seconds: 12.34,
             best: true,
+            hash: proto::StateHash::of_bytes(b"state"),
+            redone_steps: 0,
         };
         assert_eq!(
             epoch_line(&report, 20),

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
-use proto::{OptimizerKind, Recipe, RecipeError};
+use proto::{OptimizerKind, Recipe, RecipeError, SumKind};
 use thiserror::Error;
 
 /// Every recipe argument, for a command to flatten. Each field overrides the recipe's field of that name.
@@ -107,6 +107,10 @@ pub struct RecipeArgs {
     pub nonfinite_max: Option<u32>,
     #[arg(long, alias = "bucket_mib", value_name = "MIB", help = described("Size of a gradient bucket in MiB", |r| r.bucket_mib))]
     pub bucket_mib: Option<u32>,
+    #[arg(long, value_name = "KIND", help = described("How gradients are added up: exact (the same bits for any number of workers) or f32", |r| r.sum))]
+    pub sum: Option<SumKind>,
+    #[arg(long, alias = "hash_every", value_name = "STEPS", help = described("Steps between two log lines with the hash of the state; 0 for none", |r| r.hash_every))]
+    pub hash_every: Option<u32>,
 }
 
 /// Why the arguments give no recipe.
@@ -188,7 +192,9 @@ impl RecipeArgs {
                 ema_decay,
                 ema_tau,
                 nonfinite_max,
-                bucket_mib
+                bucket_mib,
+                sum,
+                hash_every
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);

@@ -197,6 +197,11 @@ impl Plan {
         (batches.round_ties_even() as u64).max(1)
     }
 
+    /// Most slots that a step of this run can have.
+    pub fn slots_max(&self) -> usize {
+        self.plain_accumulate() as usize * self.config.batch.div_ceil(self.config.micro_batch)
+    }
+
     /// The plan of a step, or `None` past the end of the run.
     pub fn step(&self, step: u64) -> Option<StepPlan> {
         let batches = self.batches_of_step(step)?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use collective::Generation;
+use serde::{Serialize, Serializer};
 use tonic::codegen::http::uri::Authority;
 use uuid::Uuid;
 
@@ -134,12 +135,12 @@ impl From<std::net::SocketAddr> for Address {
     }
 }
 
-/// A BLAKE3 digest, shown as 64 hexadecimal digits.
+/// A digest of 32 bytes, shown as 64 hexadecimal digits: BLAKE3, or SHA-256 where a field says so.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The digest of these bytes.
+    /// The BLAKE3 digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
@@ -168,6 +169,12 @@ impl From<[u8; 32]> for Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

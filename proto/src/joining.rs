@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::identity::{Address, Fingerprint, RunId, WorkerId};
-use crate::parse::{ParseError, required, text};
+use crate::parse::{ParseError, required, sentence, text};
 use crate::wire;
 
 /// A worker that asks to take part.
@@ -52,6 +52,8 @@ pub struct ModelCard {
     pub layout_digest: Fingerprint,
     /// The model and what distinguishes it, for people.
     pub description: String,
+    /// What the bits of a result depend on besides data and recipe; empty when sums are not exact.
+    pub arithmetic: String,
 }
 
 /// The first difference between a candidate and the first worker of the run.
@@ -85,6 +87,13 @@ pub enum Difference {
         /// Description by the first worker.
         expected: String,
         /// Description by the candidate.
+        found: String,
+    },
+    /// Results would differ in their last bits.
+    Arithmetic {
+        /// Of the first worker.
+        expected: String,
+        /// Of the candidate.
         found: String,
     },
 }
@@ -121,9 +130,15 @@ impl DatasetCard {
 impl ModelCard {
     /// The difference from the card of the first worker, or `None` when the model is the same.
     pub fn difference_from(&self, first: &Self) -> Option<Difference> {
-        (self.layout_digest != first.layout_digest).then(|| Difference::Model {
-            expected: first.description.clone(),
-            found: self.description.clone(),
+        if self.layout_digest != first.layout_digest {
+            return Some(Difference::Model {
+                expected: first.description.clone(),
+                found: self.description.clone(),
+            });
+        }
+        (self.arithmetic != first.arithmetic).then(|| Difference::Arithmetic {
+            expected: first.arithmetic.clone(),
+            found: self.arithmetic.clone(),
         })
     }
 }
@@ -168,6 +183,10 @@ impl fmt::Display for Difference {
                 )
             }
             Self::Model { expected, found } => write!(f, "{found} where the first worker has {expected}"),
+            Self::Arithmetic { expected, found } => write!(
+                f,
+                "exact sums need the same arithmetic on all workers, but this one has {found} where the first worker has {expected}; make them alike or train with --sum f32"
+            ),
         }
     }
 }
@@ -195,6 +214,7 @@ impl TryFrom<wire::JoinRequest> for Candidate {
             model: ModelCard {
                 layout_digest: Fingerprint::from_field("layout_digest", &model.layout_digest)?,
                 description: text("description", model.description)?,
+                arithmetic: sentence(&model.arithmetic),
             },
         })
     }
@@ -219,6 +239,7 @@ impl From<Candidate> for wire::JoinRequest {
             model: Some(wire::ModelCard {
                 layout_digest: candidate.model.layout_digest.as_bytes().to_vec().into(),
                 description: candidate.model.description,
+                arithmetic: candidate.model.arithmetic,
             }),
         }
     }
@@ -276,6 +297,7 @@ mod tests {
             model: ModelCard {
                 layout_digest: Fingerprint::of(b"m"),
                 description: "yolov8n".into(),
+                arithmetic: "flex".into(),
             },
         };
         assert_eq!(

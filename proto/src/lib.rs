@@ -43,9 +43,9 @@ pub use ending::{Ending, LossEvidence, LostMember, Outcome};
 pub use identity::{Address, Fingerprint, RunId, Sender, WorkerId};
 pub use joining::{Candidate, DatasetCard, Difference, ModelCard};
 pub use parse::ParseError;
-pub use recipe::{OptimizerKind, Recipe, RecipeError};
+pub use recipe::{OptimizerKind, Recipe, RecipeError, SumKind};
 pub use refusal::{Refusal, RefusalKind};
-pub use report::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StepReport};
+pub use report::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StateHash, StepReport};
 pub use roster::{MAX_WORLD_SIZE, Member, Roster, RosterError};
 pub use status::{MemberStatus, RunPhase, RunStatus};
 

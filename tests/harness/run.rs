@@ -48,4 +48,17 @@ impl RunDirectory {
             .map(|line| line[column].parse().expect("a number"))
             .collect()
     }
+
+    /// Returns the rows of `results.csv` without its second column, the time.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn rows_without_time(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path.join("results.csv")).expect("results.csv");
+        let without_time = |line: &str| {
+            let values = line.split(',').enumerate().filter(|(column, _)| *column != 1);
+            values.map(|(_, value)| value).collect::<Vec<_>>().join(",")
+        };
+        text.lines().skip(1).map(without_time).collect()
+    }
 }

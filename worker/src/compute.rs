@@ -125,7 +125,7 @@ fn compute(
     let mut training = Training::new(parts, prepared.initial);
     let result = training.run();
     let state = training.state();
-    info!(step = state.step, digest = state.digest(), "training ended");
+    info!(step = state.step, hash = %state.hash().state, "training ended");
     let (step, epochs) = (state.step, training.epochs());
     Ok(Done {
         result,

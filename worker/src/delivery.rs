@@ -171,6 +171,8 @@ impl Reporter for Delivery {
             images_per_second: record.images as f64 / training.as_secs_f64().max(f64::MIN_POSITIVE),
             seconds: self.epoch_start.elapsed().as_secs_f64(),
             best: record.is_best,
+            hash: record.hash,
+            redone_steps: record.redone_steps,
         };
         self.send(Parcel::Weights {
             bytes: weights,

@@ -8,6 +8,7 @@
 //! | [`yolo`] | the learner: forward, loss and backward of crate `model` |
 //! | [`ring`] | collective operations over gRPC streams between neighbours |
 //! | [`report`], [`delivery`] | what training tells, and how it reaches the coordinator |
+//! | [`arithmetic`] | what the bits of a result depend on |
 //! | [`prepare`] | opens device, data and model as the recipe says |
 //! | [`compute`] | the thread that owns all tensors |
 //! | [`session`], [`connect`], [`heartbeat`], [`address`] | the conversation with the coordinator |
@@ -17,6 +18,7 @@
 //! recipe could decide, so ranks cannot disagree.
 
 pub mod address;
+pub mod arithmetic;
 pub mod command;
 pub mod compute;
 pub mod connect;

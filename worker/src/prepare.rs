@@ -14,9 +14,10 @@ use model::layout::FlatState;
 use model::loss::LossGains;
 use model::nms::NmsConfig;
 use model::weights;
-use proto::{DatasetCard, Fingerprint, ModelCard, Recipe};
+use proto::{DatasetCard, Fingerprint, ModelCard, Recipe, SumKind};
 use tracing::{info, warn};
 
+use crate::arithmetic::arithmetic;
 use crate::training::learner::Learner;
 use crate::training::schedule::Schedule;
 use crate::training::state::State;
@@ -83,8 +84,10 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let plan = Plan::new(plan_config(recipe, training.len()))?;
     let schedule = Schedule::new(recipe, &plan, training.len(), training.names.len());
     let flat = initial_state(recipe, &learner)?;
-    let initial = State::new(flat, schedule.optimizer.moments());
-    let model_card = model_card(recipe, &learner, &initial);
+    let layout = learner.layout();
+    let tensors = layout.parameters.len() + layout.buffers.len();
+    let initial = State::new(flat, schedule.optimizer.moments(), tensors);
+    let model_card = model_card(recipe, host, &learner, &initial);
     info!(
         model = model_card.description,
         optimizer = schedule.optimizer.name(),
@@ -173,7 +176,7 @@ fn initial_state(recipe: &Recipe, learner: &YoloLearner) -> anyhow::Result<FlatS
     Ok(loaded.state)
 }
 
-fn model_card(recipe: &Recipe, learner: &YoloLearner, initial: &State) -> ModelCard {
+fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initial: &State) -> ModelCard {
     let layout = learner.layout();
     let from = recipe
         .weights
@@ -182,13 +185,17 @@ fn model_card(recipe: &Recipe, learner: &YoloLearner, initial: &State) -> ModelC
         .unwrap_or_default();
     ModelCard {
         // The first state belongs to it: workers that start from other weights must not meet.
-        layout_digest: combine(&[&layout.digest(), &initial.digest()]),
+        layout_digest: combine(&[&layout.digest(), &initial.hash().state.to_string()]),
         description: format!(
             "{}, {} classes, {} parameters{from}",
             learner.yolo().kind(),
             learner.classes(),
             layout.parameter_count()
         ),
+        arithmetic: match recipe.sum {
+            SumKind::Exact => arithmetic(learner.yolo().device(), host.threads),
+            SumKind::F32 => String::new(),
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 //! Records carry no rates of time: the receiver has the clock.
 
 use model::metric::Metrics;
-use proto::Activity;
+use proto::{Activity, StateHash};
 
 use crate::training::schedule::Rates;
 
@@ -35,6 +35,10 @@ pub struct EpochRecord {
     pub images: u64,
     /// Training images that could not be decoded and counted as empty.
     pub unreadable: u64,
+    /// Steps of the epoch that were computed again.
+    pub redone_steps: u32,
+    /// Hash of the state at the epoch's end.
+    pub hash: StateHash,
     /// Metrics of the averaged weights.
     pub metrics: Metrics,
     /// Whether no earlier epoch was better.

@@ -81,7 +81,8 @@ impl Learner for YoloLearner {
             statistics: statistics.into_vec(),
             losses: loss.sums,
             normaliser: loss.normaliser,
-            images: batch.samples.len(),
+            images: batch.samples.len() as u32,
+            unreadable: batch.unreadable,
         }
     }
 

@@ -42,6 +42,8 @@ fn reports() -> impl Strategy<Value = Report> {
             images_per_second: 1.0,
             seconds: 1.0,
             best: false,
+            hash: proto::StateHash::of_bytes(b"state"),
+            redone_steps: 0,
         })
     });
     let finished = outcomes().prop_map(|outcome| {

@@ -60,6 +60,8 @@ fn row(report: &EpochReport, elapsed: Duration) -> String {
         row.push(',');
         row.push_str(&six_digits(value));
     }
+    row.push(',');
+    row.push_str(&report.hash.state.to_string());
     row.push('\n');
     row
 }
@@ -95,8 +97,8 @@ fn without_zeros(number: &str) -> String {
 }
 
 /// As Ultralytics 8.4 names them for a detector. `time` is seconds since training began; `lr/pg*` are the
-/// parameter groups: weights with decay, norm weights, biases.
-const COLUMNS: [&str; 15] = [
+/// parameter groups: weights with decay, norm weights, biases. `hash`, the SHA-256 of the whole training state, is ours.
+const COLUMNS: [&str; 16] = [
     "epoch",
     "time",
     "train/box_loss",
@@ -112,6 +114,7 @@ const COLUMNS: [&str; 15] = [
     "lr/pg0",
     "lr/pg1",
     "lr/pg2",
+    "hash",
 ];
 
 #[cfg(test)]
@@ -165,6 +168,8 @@ mod tests {
             images_per_second: 50.0,
             seconds: 9.0,
             best: true,
+            hash: proto::StateHash::of_bytes(b"state"),
+            redone_steps: 0,
         };
         let row = row(&report, Duration::from_millis(12_345));
         assert_eq!(row, "3,12.345,1,2,3,0.1,0.2,0.3,0.4,4,5,6,0.01,0.02,0.03\n");

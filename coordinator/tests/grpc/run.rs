@@ -23,6 +23,8 @@ fn epoch_report(epoch: u32) -> EpochReport {
         images_per_second: 10.0,
         seconds: 1.0,
         best: true,
+        hash: proto::StateHash::of_bytes(b"state"),
+        redone_steps: 0,
     }
 }
 
@@ -118,6 +120,7 @@ async fn a_worker_that_does_not_fit_is_told_the_difference_and_the_run_goes_on()
     let model = ModelCard {
         layout_digest: Fingerprint::of(b"other"),
         description: "yolov8s, 1 class".into(),
+        arithmetic: "flex".into(),
     };
     let mut worker = Worker::connect(&coordinator, 2, "b").await;
     let cases = [

@@ -1,6 +1,6 @@
 //! The recipe to and from its wire message. A received recipe is validated, so a [`Recipe`] from the wire is valid.
 
-use super::{OptimizerKind, Recipe};
+use super::{OptimizerKind, Recipe, SumKind};
 use crate::parse::{ParseError, known};
 use crate::wire;
 
@@ -19,14 +19,19 @@ impl From<Recipe> for wire::Recipe {
             OptimizerKind::Sgd => wire::Optimizer::Sgd,
             OptimizerKind::AdamW => wire::Optimizer::Adamw,
         };
+        let sum = match recipe.sum {
+            SumKind::Exact => wire::Sum::Exact,
+            SumKind::F32 => wire::Sum::F32,
+        };
         convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib,
+            nonfinite_max, bucket_mib, hash_every,
         }
             micro_batch: micro_batch,
             optimizer: optimizer.into(),
+            sum: sum.into(),
             r#box: recipe.box_gain,
             cls: recipe.cls_gain,
             dfl: recipe.dfl_gain,
@@ -44,14 +49,20 @@ impl TryFrom<wire::Recipe> for Recipe {
             wire::Optimizer::Sgd => Some(OptimizerKind::Sgd),
             wire::Optimizer::Adamw => Some(OptimizerKind::AdamW),
         })?;
+        let sum = known("sum", recipe.sum, |sum| match sum {
+            wire::Sum::Unspecified => None,
+            wire::Sum::Exact => Some(SumKind::Exact),
+            wire::Sum::F32 => Some(SumKind::F32),
+        })?;
         let parsed = convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib,
+            nonfinite_max, bucket_mib, hash_every,
         }
             micro_batch: Some(recipe.micro_batch),
             optimizer: optimizer,
+            sum: sum,
             box_gain: recipe.r#box,
             cls_gain: recipe.cls,
             dfl_gain: recipe.dfl,
@@ -114,6 +125,8 @@ mod tests {
             ema_tau: 1.5,
             nonfinite_max: 19,
             bucket_mib: 20,
+            sum: SumKind::F32,
+            hash_every: 21,
         }
     }
 

@@ -10,18 +10,18 @@
 //! | `file` | TOML in and out, the digest |
 //! | `convert` | to and from the wire message |
 //! | `error` | what can be wrong, in one sentence |
-//! | `optimizer` | the names of the optimizers |
+//! | `named` | choices by name: optimizers, sums |
 
 mod convert;
 mod error;
 mod file;
-mod optimizer;
+mod named;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RecipeError;
-pub use self::optimizer::OptimizerKind;
+pub use self::named::{OptimizerKind, SumKind};
 pub use self::validate::MODELS;
 
 /// All hyper-parameters of a run. Defaults are in [`Recipe::default`], allowed ranges in [`Recipe::validate`].
@@ -113,6 +113,10 @@ pub struct Recipe {
     pub nonfinite_max: u32,
     /// Size of a gradient bucket in MiB.
     pub bucket_mib: u32,
+    /// How gradients are added up.
+    pub sum: SumKind,
+    /// Steps between two log lines with the hash of the state; 0 for none.
+    pub hash_every: u32,
 }
 
 impl Default for Recipe {
@@ -170,6 +174,9 @@ impl Default for Recipe {
             // Not of Ultralytics: a few buckets for yolov8n, so that sending overlaps with computing, and
             // still large enough that latency does not count.
             bucket_mib: 4,
+            // Not of Ultralytics: the weights then do not depend on the number of workers.
+            sum: SumKind::Exact,
+            hash_every: 0,
         }
     }
 }

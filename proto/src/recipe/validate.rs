@@ -67,7 +67,8 @@ impl Recipe {
         within("clip_norm", self.clip_norm, 1e-6..=1e9)?;
         within("ema_tau", self.ema_tau, 1.0..=1e9)?;
         within("nonfinite_max", self.nonfinite_max, 1..=100_000)?;
-        within("bucket_mib", self.bucket_mib, 1..=1024)
+        within("bucket_mib", self.bucket_mib, 1..=1024)?;
+        within("hash_every", self.hash_every, 0..=1_000_000)
     }
 
     fn validate_augmentation(&self) -> Result<(), RecipeError> {

@@ -1,7 +1,8 @@
 //! Reports to and from their wire messages.
 
-use super::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StepReport};
+use super::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StateHash, StepReport};
 use crate::ending::Outcome;
+use crate::identity::Fingerprint;
 use crate::parse::{ParseError, known, required, sentence};
 use crate::wire;
 
@@ -116,6 +117,33 @@ impl From<Metrics> for wire::Metrics {
     }
 }
 
+impl TryFrom<wire::StateHash> for StateHash {
+    type Error = ParseError;
+
+    fn try_from(hash: wire::StateHash) -> Result<Self, ParseError> {
+        Ok(Self {
+            parameters: Fingerprint::from_field("parameters", &hash.parameters)?,
+            buffers: Fingerprint::from_field("buffers", &hash.buffers)?,
+            optimizer: Fingerprint::from_field("optimizer", &hash.optimizer)?,
+            ema: Fingerprint::from_field("ema", &hash.ema)?,
+            state: Fingerprint::from_field("state", &hash.state)?,
+        })
+    }
+}
+
+impl From<StateHash> for wire::StateHash {
+    fn from(hash: StateHash) -> Self {
+        let bytes = |digest: Fingerprint| digest.as_bytes().to_vec().into();
+        Self {
+            parameters: bytes(hash.parameters),
+            buffers: bytes(hash.buffers),
+            optimizer: bytes(hash.optimizer),
+            ema: bytes(hash.ema),
+            state: bytes(hash.state),
+        }
+    }
+}
+
 impl TryFrom<wire::EpochReport> for EpochReport {
     type Error = ParseError;
 
@@ -140,6 +168,8 @@ impl TryFrom<wire::EpochReport> for EpochReport {
             images_per_second: report.images_per_second,
             seconds: report.seconds,
             best: report.best,
+            hash: required("hash", report.hash)?.try_into()?,
+            redone_steps: report.redone_steps,
         })
     }
 }
@@ -156,6 +186,8 @@ impl From<EpochReport> for wire::EpochReport {
             images_per_second: report.images_per_second,
             seconds: report.seconds,
             best: report.best,
+            hash: Some(report.hash.into()),
+            redone_steps: report.redone_steps,
         }
     }
 }
@@ -241,6 +273,8 @@ mod tests {
             images_per_second: 8.0,
             seconds: 9.0,
             best: true,
+            hash: StateHash::of_bytes(b"state"),
+            redone_steps: 2,
         }
     }
 

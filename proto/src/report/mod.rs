@@ -7,6 +7,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::ending::Outcome;
+use crate::identity::Fingerprint;
 
 /// One report of a worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +103,39 @@ pub struct EpochReport {
     pub seconds: f64,
     /// Whether no earlier epoch was better.
     pub best: bool,
+    /// Hash of the state at its end.
+    pub hash: StateHash,
+    /// Steps of the epoch that were computed again.
+    pub redone_steps: u32,
+}
+
+/// SHA-256 of a training state. Equal hashes are equal bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StateHash {
+    /// Of the parameters.
+    pub parameters: Fingerprint,
+    /// Of the BatchNorm running statistics.
+    pub buffers: Fingerprint,
+    /// Of the optimizer's moments and the exponents of exact sums.
+    pub optimizer: Fingerprint,
+    /// Of the moving average, parameters and buffers: also the hash of the weights file.
+    pub ema: Fingerprint,
+    /// Of all of it and of the step number.
+    pub state: Fingerprint,
+}
+
+impl StateHash {
+    /// Makes up a hash from some bytes, for tests and simulations.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let part = |name: &[u8]| Fingerprint::of(&[name, bytes].concat());
+        Self {
+            parameters: part(b"parameters"),
+            buffers: part(b"buffers"),
+            optimizer: part(b"optimizer"),
+            ema: part(b"ema"),
+            state: part(b"state"),
+        }
+    }
 }
 
 /// The end of a worker's part.

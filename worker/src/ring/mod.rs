@@ -8,7 +8,7 @@ pub mod service;
 
 use bytes::Bytes;
 use collective::{
-    CollectiveError, F32Sum, Group, Links, OperationId, PayloadPool, PieceSizes, all_gather, all_reduce,
+    CollectiveError, Group, Links, OperationId, PayloadPool, PieceSizes, Reduction, all_gather, all_reduce,
 };
 
 /// The ring of one generation.
@@ -41,9 +41,9 @@ impl Ring {
     ///
     /// # Errors
     /// When a neighbour is lost or breaks the protocol; `values` must then be computed anew.
-    pub fn sum(&mut self, step: u64, values: &mut [f32]) -> Result<(), CollectiveError> {
+    pub fn sum<R: Reduction>(&mut self, step: u64, values: &mut [R::Element]) -> Result<(), CollectiveError> {
         let operation = self.operation(step);
-        all_reduce::<F32Sum>(
+        all_reduce::<R>(
             &mut *self.links,
             &self.group,
             operation,

@@ -9,7 +9,7 @@ use proto::Activity;
 use super::records::{self, Record};
 use super::schedule::Rates;
 use super::state::Best;
-use super::sum::StepSum;
+use super::sum::Totals;
 use super::{Training, TrainingError};
 use crate::compute::loader_config;
 use crate::report::{EpochRecord, StepRecord};
@@ -33,16 +33,21 @@ pub(super) struct EpochTotals {
     steps: u32,
     images: u64,
     unreadable: u64,
+    redone: u32,
 }
 
 impl EpochTotals {
-    pub(super) fn add(&mut self, sum: &StepSum) {
-        for (total, loss) in self.losses.iter_mut().zip(sum.mean_losses()) {
+    pub(super) fn add(&mut self, step: &Totals) {
+        for (total, loss) in self.losses.iter_mut().zip(step.losses) {
             *total += loss;
         }
         self.steps += 1;
-        self.images += sum.images() as u64;
-        self.unreadable += sum.unreadable();
+        self.images += u64::from(step.images);
+        self.unreadable += u64::from(step.unreadable);
+    }
+
+    pub(super) fn add_redone(&mut self) {
+        self.redone += 1;
     }
 
     fn mean_losses(&self) -> [f64; 3] {
@@ -51,14 +56,14 @@ impl EpochTotals {
 }
 
 impl Training<'_> {
-    pub(super) fn report_step(&mut self, step: &StepPlan) {
+    pub(super) fn report_step(&mut self, step: &StepPlan, totals: &Totals) {
         self.parts.reporter.advanced(self.state.step);
         if self.parts.ring.group().rank() == 0 {
             self.parts.reporter.step(StepRecord {
                 epoch: step.epoch,
                 step: self.state.step,
                 losses: self.totals.mean_losses(),
-                images: self.sum.images() as u64,
+                images: u64::from(totals.images),
             });
         }
     }
@@ -90,6 +95,8 @@ impl Training<'_> {
                     validation_losses,
                     images: totals.images,
                     unreadable: totals.unreadable,
+                    redone_steps: totals.redone,
+                    hash: self.state.hash(),
                     metrics,
                     is_best,
                     rates: *rates,

@@ -42,7 +42,9 @@ pub struct Exponents {
 impl Exponents {
     /// Returns the exponents of so many tensors, of which nothing was seen yet.
     pub fn new(tensors: usize) -> Self {
-        Self { fields: vec![0; tensors] }
+        Self {
+            fields: vec![0; tensors],
+        }
     }
 
     /// Returns the exponents as bytes, for digests and files.
@@ -57,7 +59,10 @@ impl Exponents {
 
     /// Whether tensors of these magnitudes fit.
     pub fn hold(&self, magnitudes: &[u8]) -> bool {
-        self.fields.iter().zip(magnitudes).all(|(field, magnitude)| magnitude <= field)
+        self.fields
+            .iter()
+            .zip(magnitudes)
+            .all(|(field, magnitude)| magnitude <= field)
     }
 
     /// Raises the exponents of the tensors that do not fit; those that fit stay.
@@ -98,7 +103,9 @@ pub fn bits_for(slots: usize) -> u32 {
 /// Returns the magnitude of a tensor.
 pub fn magnitude(values: &[f32]) -> u8 {
     // Without the sign, the bits of floating-point numbers are ordered as their magnitudes.
-    let largest = values.iter().fold(0, |largest, value| largest.max(value.to_bits() & !SIGN));
+    let largest = values
+        .iter()
+        .fold(0, |largest, value| largest.max(value.to_bits() & !SIGN));
     (largest >> MANTISSA_BITS) as u8
 }
 
@@ -126,7 +133,11 @@ pub fn add(sums: &mut [i32], values: &[f32], exponent: u8, bits: u32) {
 /// When the lengths differ.
 pub fn decode(sums: &[i32], values: &mut [f32], exponent: u8, bits: u32) {
     assert_eq!(sums.len(), values.len(), "sums and values differ in length");
-    let unscale = if exponent == 0 { 0.0 } else { 1.0 / scale(exponent, bits) };
+    let unscale = if exponent == 0 {
+        0.0
+    } else {
+        1.0 / scale(exponent, bits)
+    };
     for (value, &sum) in values.iter_mut().zip(sums) {
         *value = (f64::from(sum) * unscale) as f32;
     }
@@ -134,7 +145,11 @@ pub fn decode(sums: &[i32], values: &mut [f32], exponent: u8, bits: u32) {
 
 /// Returns the wrapping sum of `values[range]` for each range: equal before and after an all-reduce.
 pub fn checksums(values: &[i32], ranges: &[Range<usize>]) -> Vec<i32> {
-    let sum = |range: &Range<usize>| values[range.clone()].iter().fold(0_i32, |sum, &value| sum.wrapping_add(value));
+    let sum = |range: &Range<usize>| {
+        values[range.clone()]
+            .iter()
+            .fold(0_i32, |sum, &value| sum.wrapping_add(value))
+    };
     ranges.iter().map(sum).collect()
 }
 
@@ -189,7 +204,11 @@ mod tests {
             let mut values = [0.0; 2];
             decode(&sums, &mut values, 127, bits);
             let expected = largest * slots as f32;
-            assert!((values[0] - expected).abs() <= expected * 1e-5, "{} for {slots} slots", values[0]);
+            assert!(
+                (values[0] - expected).abs() <= expected * 1e-5,
+                "{} for {slots} slots",
+                values[0]
+            );
             assert_eq!(values[0], -values[1]);
         }
     }

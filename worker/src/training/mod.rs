@@ -7,6 +7,7 @@
 //! Calling order: [`Training::new`], then [`Training::run`] once, on a thread that may block.
 
 pub mod epoch;
+pub mod fixed_point;
 pub mod learner;
 pub mod optimizer;
 pub mod records;
@@ -19,16 +20,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collective::CollectiveError;
-use data::{PictureCache, Plan, StepPlan, TrainLoader};
-use model::layout::Layout;
+use data::{PictureCache, Plan, SlotBatch, StepPlan, TrainLoader};
+use model::layout::{Layout, TensorSpec};
 use proto::Recipe;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use self::epoch::{EpochEnd, EpochTotals};
+use self::fixed_point::NOT_FINITE;
 use self::learner::Learner;
 use self::schedule::{Rates, Schedule};
 use self::state::State;
-use self::sum::StepSum;
+use self::sum::{StepSum, Totals, Unsettled};
 use crate::report::Reporter;
 use crate::ring::Ring;
 
@@ -69,6 +71,16 @@ pub enum TrainingError {
         steps: u32,
         /// The first tensor with such a value.
         tensor: String,
+    },
+    /// A step was computed again and again without a usable sum.
+    #[error("the sums of step {step} were not usable in {attempts} attempts, at last: {reason}")]
+    Unsettled {
+        /// The step that was not applied.
+        step: u64,
+        /// How often it was computed.
+        attempts: u32,
+        /// What was wrong with the last sum.
+        reason: String,
     },
     /// A batch could not be loaded.
     #[error("cannot load a batch: {0}")]
@@ -119,7 +131,9 @@ impl<'a> Training<'a> {
     /// Returns the run at `state`.
     pub fn new(parts: Parts<'a>, state: State) -> Self {
         let layout = parts.learner.layout().clone();
-        let sum = StepSum::new(state.parameters.len(), state.buffers.len());
+        let recipe = parts.recipe;
+        let bucket_bytes = (recipe.bucket_mib as usize) << 20;
+        let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), bucket_bytes);
         Self {
             parts,
             layout,
@@ -151,12 +165,11 @@ impl<'a> Training<'a> {
     /// When the ring breaks or gradients stay infinite; the state is then that of the last applied step.
     pub fn run(&mut self) -> Result<Ending, TrainingError> {
         while let Some(step) = self.parts.plan.step(self.state.step) {
-            self.sum_slots(&step)?;
+            let totals = self.sum_slots(&step)?;
             let rates = self.parts.schedule.rates(&step);
-            self.apply(&rates)?;
-            self.totals.add(&self.sum);
-            let stop = self.sum.is_stop_requested();
-            self.report_step(&step);
+            self.apply(&totals, &rates)?;
+            self.totals.add(&totals);
+            self.report_step(&step, &totals);
 
             if step.is_last_of_epoch {
                 match self.finish_epoch(&step, &rates)? {
@@ -164,7 +177,7 @@ impl<'a> Training<'a> {
                     EpochEnd::OutOfPatience { best } => return Ok(Ending::OutOfPatience { best }),
                 }
             }
-            if stop {
+            if totals.is_stop_requested {
                 self.save_last();
                 return Ok(Ending::Stopped);
             }
@@ -172,37 +185,83 @@ impl<'a> Training<'a> {
         Ok(Ending::Completed)
     }
 
-    /// Leaves in `sum` what all slots of the step add up to, over all ranks.
-    fn sum_slots(&mut self, step: &StepPlan) -> Result<(), TrainingError> {
+    /// Leaves in `sum` what all slots of the step add up to over all ranks, and returns the totals.
+    ///
+    /// A step whose sums cannot be used is computed again, on every rank alike.
+    fn sum_slots(&mut self, step: &StepPlan) -> Result<Totals, TrainingError> {
         self.parts
             .learner
             .load(&self.state.parameters, &self.state.buffers);
-        self.sum.clear();
-        for _ in self.shard(step.slots.len()) {
-            // Invariant: the loader was given exactly the slots of this rank, in this order.
-            let batch = self.parts.loader.next().expect("a batch for each slot")?;
-            assert_eq!(batch.step, step.step, "the loader is at another step");
-            self.sum.add_unreadable(batch.unreadable);
-            self.sum.add(&self.parts.learner.contribute(&batch));
+        let own = self.shard(step.slots.len()).len();
+        let mut batches = Vec::with_capacity(own);
+        let mut reason = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            self.sum.clear();
+            for index in 0..own {
+                if batches.len() == index {
+                    batches.push(self.next_batch(step)?);
+                }
+                let contribution = self.parts.learner.contribute(&batches[index]);
+                self.sum
+                    .add(batches[index].slot, &contribution, &self.state.exponents);
+            }
+            if self.parts.stop.load(Ordering::Relaxed) {
+                self.sum.request_stop();
+            }
+            let exchanged = self.sum.exchange(step.step, &mut self.parts.ring);
+            exchanged.map_err(|source| TrainingError::Ring {
+                step: step.step,
+                source,
+            })?;
+            match self.sum.settle(step.slots.len(), &self.state.exponents) {
+                Ok(totals) => return Ok(totals),
+                Err(unsettled) => reason = self.resolve(step.step, unsettled),
+            }
+            self.totals.add_redone();
         }
-        if self.parts.stop.load(Ordering::Relaxed) {
-            self.sum.request_stop();
+        Err(TrainingError::Unsettled {
+            step: step.step,
+            attempts: ATTEMPTS_MAX,
+            reason,
+        })
+    }
+
+    fn next_batch(&mut self, step: &StepPlan) -> Result<SlotBatch, TrainingError> {
+        // Invariant: the loader was given exactly the slots of this rank, in this order.
+        let batch = self.parts.loader.next().expect("a batch for each slot")?;
+        assert_eq!(batch.step, step.step, "the loader is at another step");
+        Ok(batch)
+    }
+
+    /// Makes the next attempt possible, and says what was wrong.
+    fn resolve(&mut self, step: u64, unsettled: Unsettled) -> String {
+        match unsettled {
+            Unsettled::DoesNotFit { magnitudes } => {
+                self.state.exponents.raise(&magnitudes);
+                debug!(
+                    step,
+                    "a gradient did not fit its exponent; the step is computed again on all ranks"
+                );
+                "a gradient does not fit its exponent".to_owned()
+            }
+            Unsettled::Damaged { bucket } => {
+                warn!(
+                    step,
+                    bucket, "a sum was damaged on its way; the step is computed again"
+                );
+                format!("bucket {bucket} is not the sum of what was sent")
+            }
         }
-        let step = step.step;
-        self.parts
-            .ring
-            .sum(step, self.sum.values_mut())
-            .map_err(|source| TrainingError::Ring { step, source })
     }
 
     /// Applies the summed gradient, or skips the step on every rank alike when it is not finite.
-    fn apply(&mut self, rates: &Rates) -> Result<(), TrainingError> {
-        let scale = self.sum.images() / self.sum.normaliser();
-        scale_all(self.sum.gradient_mut(), scale);
+    fn apply(&mut self, totals: &Totals, rates: &Rates) -> Result<(), TrainingError> {
+        scale_all(self.sum.gradient_mut(), totals.images as f32 / totals.normaliser);
         let norm = global_norm(self.sum.gradient());
+        let step = self.state.step;
         self.state.step += 1;
-        if !norm.is_finite() {
-            return self.skip();
+        if !norm.is_finite() || totals.magnitudes.contains(&NOT_FINITE) {
+            return self.skip(&totals.magnitudes);
         }
         let clip = self.parts.recipe.clip_norm;
         if norm > clip {
@@ -219,16 +278,21 @@ impl<'a> Training<'a> {
             rates,
             state.updates,
         );
-        state.update_running_statistics(self.sum.statistics(), self.sum.slots(), BATCH_NORM_MOMENTUM);
+        state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
+        state.exponents.fall(step, &totals.magnitudes);
+        let every = u64::from(self.parts.recipe.hash_every);
+        if every > 0 && state.step.is_multiple_of(every) {
+            info!(step = state.step, hash = %state.hash().state, "state");
+        }
         Ok(())
     }
 
-    fn skip(&mut self) -> Result<(), TrainingError> {
+    fn skip(&mut self, magnitudes: &[u8]) -> Result<(), TrainingError> {
         self.state.nonfinite_run += 1;
         let steps = self.state.nonfinite_run;
         let step = self.state.step - 1;
-        let tensor = first_not_finite(&self.layout, self.sum.gradient());
+        let tensor = first_not_finite(&self.layout, self.sum.gradient(), magnitudes);
         warn!(
             step,
             in_a_row = steps,
@@ -263,20 +327,24 @@ fn global_norm(gradient: &[f32]) -> f64 {
         .sqrt()
 }
 
-fn first_not_finite(layout: &Layout, gradient: &[f32]) -> String {
-    layout
-        .parameters
-        .iter()
-        .find(|tensor| {
-            gradient[tensor.range.clone()]
-                .iter()
-                .any(|value| !value.is_finite())
-        })
-        .map_or_else(
-            || "the sum of all tensors".to_owned(),
-            |tensor| tensor.name.clone(),
-        )
+/// Returns the name of the first tensor with a value that is not finite: by its magnitude for exact sums, whose
+/// values are then not decoded, by its values otherwise.
+fn first_not_finite(layout: &Layout, gradient: &[f32], magnitudes: &[u8]) -> String {
+    let is_not_finite = |(index, tensor): &(usize, &TensorSpec)| match magnitudes.get(*index) {
+        Some(&magnitude) => magnitude == NOT_FINITE,
+        None => gradient[tensor.range.clone()]
+            .iter()
+            .any(|value| !value.is_finite()),
+    };
+    let first = layout.parameters.iter().enumerate().find(is_not_finite);
+    first.map_or_else(
+        || "the statistics or the norm".to_owned(),
+        |(_, tensor)| tensor.name.clone(),
+    )
 }
 
 /// Momentum of the running BatchNorm statistics in the published YOLO models.
 const BATCH_NORM_MOMENTUM: f32 = 0.03;
+
+/// A step is computed again once for each surprise; more than these in one step is no surprise any more.
+const ATTEMPTS_MAX: u32 = 4;

@@ -4,6 +4,10 @@
 //! it is an identity, a range of it is a shard. The step number is also the data cursor.
 
 use model::layout::FlatState;
+use proto::{Fingerprint, StateHash};
+use sha2::{Digest, Sha256};
+
+use super::fixed_point::Exponents;
 
 /// The whole training state of a rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +24,8 @@ pub struct State {
     pub buffers: Vec<f32>,
     /// The optimizer's moments, each as long as `parameters`.
     pub moments: Vec<Vec<f32>>,
+    /// Block exponents of the parameters' gradients, then of the buffers' statistics, for exact sums.
+    pub exponents: Exponents,
     /// Moving average of `parameters`.
     pub ema_parameters: Vec<f32>,
     /// Moving average of `buffers`.
@@ -38,13 +44,14 @@ pub struct Best {
 }
 
 impl State {
-    /// Returns the state before the first step.
-    pub fn new(initial: FlatState, moments: usize) -> Self {
+    /// Returns the state before the first step, for an optimizer with so many moments and a layout of so many tensors.
+    pub fn new(initial: FlatState, moments: usize, tensors: usize) -> Self {
         let FlatState { parameters, buffers } = initial;
         Self {
             step: 0,
             updates: 0,
             nonfinite_run: 0,
+            exponents: Exponents::new(tensors),
             moments: vec![vec![0.0; parameters.len()]; moments],
             ema_parameters: parameters.clone(),
             ema_buffers: buffers.clone(),
@@ -54,22 +61,31 @@ impl State {
         }
     }
 
-    /// Returns the BLAKE3 digest of all bits, in hexadecimal: equal digests mean equal states.
-    pub fn digest(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.step.to_le_bytes());
-        hasher.update(&self.updates.to_le_bytes());
-        let vectors = [
-            &self.parameters,
-            &self.buffers,
-            &self.ema_parameters,
-            &self.ema_buffers,
-        ];
-        for vector in vectors.into_iter().chain(&self.moments) {
-            hasher.update(&(vector.len() as u64).to_le_bytes());
-            hasher.update(bytemuck::cast_slice(vector));
+    /// Returns the SHA-256 of the state and of its parts: equal hashes mean equal bits.
+    pub fn hash(&self) -> StateHash {
+        let parameters = hash_of(&[&self.parameters]);
+        let buffers = hash_of(&[&self.buffers]);
+        let ema = hash_of_weights(&self.ema_parameters, &self.ema_buffers);
+        let mut optimizer = Sha256::new();
+        for moment in &self.moments {
+            optimizer.update(bytemuck::cast_slice(moment));
         }
-        hasher.finalize().to_hex().to_string()
+        optimizer.update(self.exponents.as_bytes());
+        let optimizer = digest(optimizer);
+        let mut state = Sha256::new();
+        for part in [parameters, buffers, optimizer, ema] {
+            state.update(part.as_bytes());
+        }
+        for number in [self.step, self.updates, u64::from(self.nonfinite_run)] {
+            state.update(number.to_le_bytes());
+        }
+        StateHash {
+            parameters,
+            buffers,
+            optimizer,
+            ema,
+            state: digest(state),
+        }
     }
 
     /// Moves the average towards the current parameters and buffers.
@@ -93,6 +109,24 @@ impl State {
     }
 }
 
+/// Returns the SHA-256 of a weights file's values: parameters, then buffers, in layout order.
+pub fn hash_of_weights(parameters: &[f32], buffers: &[f32]) -> Fingerprint {
+    hash_of(&[parameters, buffers])
+}
+
+/// Returns the SHA-256 of the little-endian bytes of the values, one vector behind the other.
+pub fn hash_of(vectors: &[&[f32]]) -> Fingerprint {
+    let mut hasher = Sha256::new();
+    for vector in vectors {
+        hasher.update(bytemuck::cast_slice(vector));
+    }
+    digest(hasher)
+}
+
+fn digest(hasher: Sha256) -> Fingerprint {
+    Fingerprint::from(<[u8; 32]>::from(hasher.finalize()))
+}
+
 fn average(ema: &mut [f32], current: &[f32], decay: f32) {
     for (ema, &current) in ema.iter_mut().zip(current) {
         *ema = decay * *ema + (1.0 - decay) * current;
@@ -110,16 +144,18 @@ mod tests {
                 buffers: vec![0.0, 1.0],
             },
             2,
+            3,
         )
     }
 
     #[test]
-    fn a_single_flipped_bit_changes_the_digest() {
+    fn a_single_flipped_bit_changes_the_hash_and_its_part() {
         let reference = state();
         let mut other = reference.clone();
-        assert_eq!(reference.digest(), other.digest());
+        assert_eq!(reference.hash(), other.hash());
         other.moments[1][0] = f32::from_bits(1);
-        assert_ne!(reference.digest(), other.digest());
+        assert_ne!(reference.hash().state, other.hash().state);
+        assert_eq!(reference.hash().ema, other.hash().ema);
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! What one step adds up over all slots of all ranks: a single flat vector for a single all-reduce.
 //!
-//! Behind the gradient ride the BatchNorm statistics of the slots, the loss normaliser, the sums for the log
-//! and the control word, so that every rank takes the same decision at the same step without a message more.
+//! Behind the gradient and the BatchNorm statistics of the slots ride a small record for each slot, the control
+//! word and, for exact sums, a checksum for each bucket: every rank takes the same decision at the same step
+//! without a message more. A slot belongs to one rank and all others add zero to its record, so records arrive as
+//! they were written, and what is computed from them is computed in slot order, whoever had the slot.
+//!
+//! A sum is exact (`i32` fixed-point numbers, see [`fixed_point`](super::fixed_point)) or plain `f32`. Plain sums
+//! depend on the partition of the slots in their last bits; exact ones do not.
 
-/// The sums of one step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepSum {
-    values: Vec<f32>,
-    parameters: usize,
-    buffers: usize,
-}
+use std::ops::Range;
+
+use collective::{Buckets, CollectiveError, F32Sum, I32Sum};
+use model::layout::Layout;
+use proto::SumKind;
+
+use super::fixed_point::{self, Exponents, NOT_FINITE};
+use crate::ring::Ring;
 
 /// What one slot adds to a step.
 #[derive(Clone, Debug)]
@@ -23,152 +29,341 @@ pub struct Contribution {
     /// Sum of the target scores.
     pub normaliser: f32,
     /// Images in the slot.
-    pub images: usize,
+    pub images: u32,
+    /// Those of them that could not be decoded and counted as empty.
+    pub unreadable: u32,
 }
 
-/// Position of a total behind the statistics.
-#[derive(Clone, Copy, Debug)]
-enum Total {
-    Normaliser,
-    Images,
-    Box,
-    Class,
-    Distribution,
-    Slots,
-    Unreadable,
-    StopRequested,
+/// The sums of one step.
+#[derive(Clone, Debug)]
+pub struct StepSum {
+    places: Places,
+    lanes: Lanes,
+    /// Gradient and statistics after [`StepSum::settle`].
+    values: Vec<f32>,
+    bits: u32,
 }
 
-const TOTALS: usize = Total::StopRequested as usize + 1;
+/// The travelling vector.
+#[derive(Clone, Debug)]
+enum Lanes {
+    Exact(Vec<i32>),
+    Plain(Vec<f32>),
+}
+
+/// What a step adds up to besides gradient and statistics; the same bits on every rank.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Totals {
+    /// Loss normaliser: the sum of the target scores, at least 1.
+    pub normaliser: f32,
+    /// Images.
+    pub images: u32,
+    /// Slots.
+    pub slots: u32,
+    /// Images that could not be decoded.
+    pub unreadable: u32,
+    /// Mean box, class and distribution loss.
+    pub losses: [f64; 3],
+    /// Whether any rank asked to stop.
+    pub is_stop_requested: bool,
+    /// Largest magnitude of each tensor over all slots; empty for plain sums.
+    pub magnitudes: Vec<u8>,
+}
+
+/// Why the sums of a step cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    /// Values of these magnitudes do not fit the exponents.
+    DoesNotFit {
+        /// Largest magnitude of each tensor over all slots.
+        magnitudes: Vec<u8>,
+    },
+    /// What arrived is not the sum of what was sent.
+    Damaged {
+        /// The first bucket whose checksum does not fit.
+        bucket: usize,
+    },
+}
 
 impl StepSum {
-    /// Returns zero for a model of so many parameters and buffer values.
-    pub fn new(parameters: usize, buffers: usize) -> Self {
+    /// Returns zero for steps of at most `slots` slots.
+    pub fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
+        let places = Places::new(kind, layout, slots, bucket_bytes);
+        let length = places.length();
+        let lanes = match kind {
+            SumKind::Exact => Lanes::Exact(vec![0; length]),
+            SumKind::F32 => Lanes::Plain(vec![0.0; length]),
+        };
+        let values = vec![0.0; places.values()];
         Self {
-            values: vec![0.0; parameters + buffers + TOTALS],
-            parameters,
-            buffers,
+            places,
+            lanes,
+            values,
+            bits: fixed_point::bits_for(slots),
         }
     }
 
     /// Sets everything to zero.
     pub fn clear(&mut self) {
-        self.values.fill(0.0);
+        match &mut self.lanes {
+            Lanes::Exact(lanes) => lanes.fill(0),
+            Lanes::Plain(lanes) => lanes.fill(0.0),
+        }
     }
 
-    /// Adds one slot.
-    pub fn add(&mut self, slot: &Contribution) {
-        let (gradient, rest) = self.values.split_at_mut(self.parameters);
-        add(gradient, &slot.gradient);
-        add(&mut rest[..self.buffers], &slot.statistics);
-        *self.total_mut(Total::Normaliser) += slot.normaliser;
-        *self.total_mut(Total::Images) += slot.images as f32;
-        *self.total_mut(Total::Box) += slot.losses[0];
-        *self.total_mut(Total::Class) += slot.losses[1];
-        *self.total_mut(Total::Distribution) += slot.losses[2];
-        *self.total_mut(Total::Slots) += 1.0;
-    }
-
-    /// Counts images that could not be decoded.
-    pub fn add_unreadable(&mut self, images: u32) {
-        *self.total_mut(Total::Unreadable) += images as f32;
+    /// Adds slot `index` of the step.
+    pub fn add(&mut self, index: u32, slot: &Contribution, exponents: &Exponents) {
+        let numbers = [
+            slot.normaliser,
+            slot.losses[0],
+            slot.losses[1],
+            slot.losses[2],
+            slot.images as f32,
+            slot.unreadable as f32,
+        ];
+        let record = self.places.record(index as usize);
+        let boundary = self.places.parameters;
+        match &mut self.lanes {
+            Lanes::Plain(lanes) => {
+                add_plain(&mut lanes[..boundary], &slot.gradient);
+                add_plain(&mut lanes[boundary..self.places.tensors_end()], &slot.statistics);
+                lanes[record][..NUMBERS].copy_from_slice(&numbers);
+            }
+            Lanes::Exact(lanes) => {
+                let mut magnitudes = Vec::with_capacity(self.places.tensors.len());
+                for (tensor, range) in self.places.tensors.iter().enumerate() {
+                    let values = match range.start.checked_sub(boundary) {
+                        None => &slot.gradient[range.clone()],
+                        Some(start) => &slot.statistics[start..range.end - boundary],
+                    };
+                    let magnitude = fixed_point::magnitude(values);
+                    let exponent = exponents.of(tensor);
+                    // One that does not fit makes the step be redone, whatever its sum would be.
+                    if magnitude <= exponent {
+                        fixed_point::add(&mut lanes[range.clone()], values, exponent, self.bits);
+                    }
+                    magnitudes.push(magnitude);
+                }
+                let record = &mut lanes[record];
+                for (lane, number) in record.iter_mut().zip(numbers) {
+                    *lane = number.to_bits() as i32;
+                }
+                pack(&magnitudes, &mut record[NUMBERS..]);
+            }
+        }
     }
 
     /// Asks all ranks to stop after this step.
     pub fn request_stop(&mut self) {
-        *self.total_mut(Total::StopRequested) = 1.0;
+        let control = self.places.control();
+        match &mut self.lanes {
+            Lanes::Exact(lanes) => lanes[control] = 1,
+            Lanes::Plain(lanes) => lanes[control] = 1.0,
+        }
     }
 
-    /// Returns the whole vector, for the all-reduce.
-    pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.values
+    /// Replaces this rank's sums by those over all ranks.
+    ///
+    /// # Errors
+    /// When the ring breaks; the sums are then lost.
+    pub fn exchange(&mut self, step: u64, ring: &mut Ring) -> Result<(), CollectiveError> {
+        match &mut self.lanes {
+            Lanes::Exact(lanes) => {
+                let (payload, checks) = lanes.split_at_mut(self.places.checks().start);
+                checks.copy_from_slice(&fixed_point::checksums(payload, &self.places.buckets));
+                ring.sum::<I32Sum>(step, lanes)
+            }
+            Lanes::Plain(lanes) => ring.sum::<F32Sum>(step, lanes),
+        }
+    }
+
+    /// Checks the sums over all ranks and returns the totals of a step of `slots` slots; then
+    /// [`gradient`](Self::gradient) and [`statistics`](Self::statistics) are those of the step.
+    ///
+    /// # Errors
+    /// When the step must be redone: alike on every rank that holds the same sums.
+    pub fn settle(&mut self, slots: usize, exponents: &Exponents) -> Result<Totals, Unsettled> {
+        let magnitudes = match &self.lanes {
+            Lanes::Plain(lanes) => {
+                self.values.copy_from_slice(&lanes[..self.places.tensors_end()]);
+                Vec::new()
+            }
+            Lanes::Exact(lanes) => {
+                let (payload, checks) = lanes.split_at(self.places.checks().start);
+                let expected = fixed_point::checksums(payload, &self.places.buckets);
+                if let Some(bucket) = checks
+                    .iter()
+                    .zip(expected)
+                    .position(|(&sent, arrived)| sent != arrived)
+                {
+                    return Err(Unsettled::Damaged { bucket });
+                }
+                let magnitudes = self.magnitudes(lanes, slots);
+                if !magnitudes.contains(&NOT_FINITE) {
+                    if !exponents.hold(&magnitudes) {
+                        return Err(Unsettled::DoesNotFit { magnitudes });
+                    }
+                    for (tensor, range) in self.places.tensors.iter().enumerate() {
+                        let values = &mut self.values[range.clone()];
+                        fixed_point::decode(&lanes[range.clone()], values, exponents.of(tensor), self.bits);
+                    }
+                }
+                magnitudes
+            }
+        };
+        Ok(self.totals(slots, magnitudes))
     }
 
     /// Returns the summed gradient.
     pub fn gradient_mut(&mut self) -> &mut [f32] {
-        &mut self.values[..self.parameters]
+        &mut self.values[..self.places.parameters]
     }
 
     /// Returns the summed gradient.
     pub fn gradient(&self) -> &[f32] {
-        &self.values[..self.parameters]
+        &self.values[..self.places.parameters]
     }
 
     /// Returns the summed BatchNorm statistics.
     pub fn statistics(&self) -> &[f32] {
-        &self.values[self.parameters..self.parameters + self.buffers]
+        &self.values[self.places.parameters..]
     }
 
-    /// Returns the loss normaliser: the sum of the target scores, at least 1.
-    pub fn normaliser(&self) -> f32 {
-        self.total(Total::Normaliser).max(1.0)
+    fn magnitudes(&self, lanes: &[i32], slots: usize) -> Vec<u8> {
+        let mut largest = vec![0; self.places.tensors.len()];
+        for slot in 0..slots {
+            let packed = &lanes[self.places.record(slot)][NUMBERS..];
+            for (largest, magnitude) in largest.iter_mut().zip(unpack(packed)) {
+                *largest = magnitude.max(*largest);
+            }
+        }
+        largest
     }
 
-    /// Returns the number of images.
-    pub fn images(&self) -> f32 {
-        self.total(Total::Images)
-    }
-
-    /// Returns the number of slots.
-    pub fn slots(&self) -> f32 {
-        self.total(Total::Slots)
-    }
-
-    /// Returns the images that could not be decoded.
-    pub fn unreadable(&self) -> u64 {
-        self.total(Total::Unreadable) as u64
-    }
-
-    /// Whether any rank asked to stop.
-    pub fn is_stop_requested(&self) -> bool {
-        self.total(Total::StopRequested) > 0.0
-    }
-
-    /// Returns the mean box, class and distribution loss, as logs and `results.csv` show them.
-    pub fn mean_losses(&self) -> [f64; 3] {
-        let normaliser = f64::from(self.normaliser());
-        [Total::Box, Total::Class, Total::Distribution].map(|loss| f64::from(self.total(loss)) / normaliser)
-    }
-
-    fn total(&self, total: Total) -> f32 {
-        self.values[self.parameters + self.buffers + total as usize]
-    }
-
-    fn total_mut(&mut self, total: Total) -> &mut f32 {
-        &mut self.values[self.parameters + self.buffers + total as usize]
+    /// Adds up the records in slot order.
+    fn totals(&self, slots: usize, magnitudes: Vec<u8>) -> Totals {
+        let mut sums = [0.0_f64; NUMBERS];
+        for slot in 0..slots {
+            let record = self.places.record(slot);
+            for (position, sum) in sums.iter_mut().enumerate() {
+                *sum += f64::from(match &self.lanes {
+                    Lanes::Exact(lanes) => f32::from_bits(lanes[record.start + position] as u32),
+                    Lanes::Plain(lanes) => lanes[record.start + position],
+                });
+            }
+        }
+        let [normaliser, box_loss, cls_loss, dfl_loss, images, unreadable] = sums;
+        let control = self.places.control();
+        let normaliser = normaliser.max(1.0);
+        Totals {
+            normaliser: normaliser as f32,
+            images: images as u32,
+            slots: slots as u32,
+            unreadable: unreadable as u32,
+            losses: [box_loss, cls_loss, dfl_loss].map(|loss| loss / normaliser),
+            is_stop_requested: match &self.lanes {
+                Lanes::Exact(lanes) => lanes[control] != 0,
+                Lanes::Plain(lanes) => lanes[control] != 0.0,
+            },
+            magnitudes,
+        }
     }
 }
 
-fn add(into: &mut [f32], values: &[f32]) {
+/// Where things lie in the travelling vector: parameters, buffers, records, control word, checksums.
+#[derive(Clone, Debug)]
+struct Places {
+    /// Tensors of parameters, then of buffers.
+    tensors: Vec<Range<usize>>,
+    parameters: usize,
+    slots: usize,
+    record_lanes: usize,
+    /// What each checksum covers; none for plain sums.
+    buckets: Vec<Range<usize>>,
+}
+
+impl Places {
+    fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
+        let parameters = layout.parameters_len();
+        let mut tensors: Vec<_> = layout
+            .parameters
+            .iter()
+            .map(|tensor| tensor.range.clone())
+            .collect();
+        tensors.extend(
+            layout
+                .buffers
+                .iter()
+                .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters),
+        );
+        let record_lanes = match kind {
+            SumKind::Exact => NUMBERS + tensors.len().div_ceil(MAGNITUDES_PER_LANE),
+            SumKind::F32 => NUMBERS,
+        };
+        let mut places = Self {
+            tensors,
+            parameters,
+            slots,
+            record_lanes,
+            buckets: Vec::new(),
+        };
+        if kind == SumKind::Exact {
+            let covered = places.control() + 1;
+            places.buckets = Buckets::new(covered, bucket_bytes / size_of::<i32>())
+                .iter()
+                .collect();
+        }
+        places
+    }
+
+    fn values(&self) -> usize {
+        self.tensors_end()
+    }
+
+    fn tensors_end(&self) -> usize {
+        self.tensors.last().map_or(0, |range| range.end)
+    }
+
+    fn record(&self, slot: usize) -> Range<usize> {
+        let start = self.tensors_end() + slot * self.record_lanes;
+        start..start + self.record_lanes
+    }
+
+    fn control(&self) -> usize {
+        self.record(self.slots).start
+    }
+
+    fn checks(&self) -> Range<usize> {
+        let start = self.control() + 1;
+        start..start + self.buckets.len()
+    }
+
+    fn length(&self) -> usize {
+        self.checks().end
+    }
+}
+
+fn add_plain(into: &mut [f32], values: &[f32]) {
     assert_eq!(into.len(), values.len(), "a contribution has the layout's length");
     for (sum, value) in into.iter_mut().zip(values) {
         *sum += value;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_do_not_touch_the_gradient_or_the_statistics() {
-        let slot = Contribution {
-            gradient: vec![1.0, 2.0],
-            statistics: vec![3.0],
-            losses: [4.0, 5.0, 6.0],
-            normaliser: 2.0,
-            images: 4,
-        };
-        let mut sum = StepSum::new(2, 1);
-        sum.add(&slot);
-        sum.add(&slot);
-        sum.request_stop();
-        assert_eq!(sum.gradient(), [2.0, 4.0]);
-        assert_eq!(sum.statistics(), [6.0]);
-        assert_eq!((sum.images(), sum.slots(), sum.normaliser()), (8.0, 2.0, 4.0));
-        assert_eq!(sum.mean_losses(), [2.0, 2.5, 3.0]);
-        assert!(sum.is_stop_requested());
-        sum.clear();
-        assert_eq!(sum, StepSum::new(2, 1));
+fn pack(magnitudes: &[u8], lanes: &mut [i32]) {
+    for (lane, bytes) in lanes.iter_mut().zip(magnitudes.chunks(MAGNITUDES_PER_LANE)) {
+        let mut packed = [0; MAGNITUDES_PER_LANE];
+        packed[..bytes.len()].copy_from_slice(bytes);
+        *lane = i32::from_le_bytes(packed);
     }
 }
+
+fn unpack(lanes: &[i32]) -> impl Iterator<Item = u8> + '_ {
+    lanes.iter().flat_map(|lane| lane.to_le_bytes())
+}
+
+/// Numbers of a record: normaliser, three losses, images, unreadable images.
+const NUMBERS: usize = 6;
+
+/// Magnitudes are bytes.
+const MAGNITUDES_PER_LANE: usize = 4;

@@ -57,6 +57,7 @@ fn who_does_not_fit_is_refused_with_the_difference() {
     let other_model = ModelCard {
         layout_digest: Fingerprint::of(b"other"),
         description: "yolov8s, 1 class".into(),
+        arithmetic: "flex".into(),
     };
     let cases = [
         (

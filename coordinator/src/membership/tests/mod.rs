@@ -48,6 +48,7 @@ pub(in crate::membership) fn candidate(worker: u128, host: &str) -> Candidate {
         model: ModelCard {
             layout_digest: Fingerprint::of(b"model"),
             description: "yolov8n, 1 class".into(),
+            arithmetic: "flex".into(),
         },
     }
 }
@@ -113,6 +114,8 @@ fn epoch(epoch: u32) -> EpochReport {
         images_per_second: 1.0,
         seconds: 1.0,
         best: false,
+        hash: proto::StateHash::of_bytes(b"state"),
+        redone_steps: 0,
     }
 }
 
