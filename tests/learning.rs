@@ -25,7 +25,7 @@ fn eight_pictures_are_learnt_by_heart() {
         "--micro-batch",
         "4",
         "--epochs",
-        "60",
+        "120",
     ];
     let rates = [
         "--optimizer",

@@ -7,20 +7,25 @@
 //! | [`train`] | a coordinator and worker processes on this machine |
 //! | [`val`] | metrics of a weights file on a data set |
 //! | [`predict`] | pictures with boxes on them |
+//! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
 //! | `coordinator`, `worker` | the same code as the programs of those names |
 //!
 //! Results go to standard output, everything else to standard error.
 
 mod draw;
+mod hash;
 mod predict;
 mod status;
 mod train;
 mod val;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use model::weights::{self, Weights};
 
 /// Trains YOLO detectors on one machine or many.
 #[derive(Parser)]
@@ -38,6 +43,8 @@ enum Command {
     Val(val::Args),
     /// Find objects in pictures
     Predict(predict::Args),
+    /// Print the SHA-256 of a weights file or of a run's training state
+    Hash(hash::Args),
     /// Show where a run stands
     Status(status::Args),
     /// Coordinate workers on other machines; the same as the program `coordinator`
@@ -46,12 +53,18 @@ enum Command {
     Worker(worker::command::Args),
 }
 
+/// Reads a weights file, and names it when it cannot be read.
+fn load_weights(path: &Path) -> anyhow::Result<Weights> {
+    weights::load(path).with_context(|| format!("cannot use the weights {}", path.display()))
+}
+
 /// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that make no sense.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::main(*args),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
+        Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Coordinator(args) => return coordinator::command::main(*args),
         Command::Worker(args) => return worker::command::main(args),

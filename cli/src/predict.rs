@@ -10,11 +10,11 @@ use image::RgbImage;
 use model::decode::decode;
 use model::device::open_device;
 use model::nms::{Detection, NmsConfig, nms};
-use model::weights;
 use model::yolo::{MAX_STRIDE, Yolo};
 use serde::Serialize;
 
 use crate::draw::{LabelledBox, draw_boxes};
+use crate::load_weights;
 
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ struct DetectionReport {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
-    let weights = weights::load(&args.weights)?;
+    let weights = load_weights(&args.weights)?;
     let names = &weights.metadata.names;
     let image_size = args.imgsz.unwrap_or(weights.metadata.image_size);
     ensure!(

@@ -16,12 +16,13 @@ use coordinator::console::Console;
 use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunError, RunSummary, Shutdown};
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
-use model::weights;
 use proto::{Address, EpochReport, Recipe};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::load_weights;
 
 /// Arguments of `train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -80,7 +81,7 @@ fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<()> {
         eprintln!("{}", dataset.description());
     }
     if let Some(path) = &recipe.weights {
-        weights::load(path.as_ref())?;
+        load_weights(path.as_ref())?;
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use data::{Dataset, Limits, PictureCache, Split, ValLoader, val_batches};
 use model::device::open_device;
 use model::metric::{ClassMetrics, Metrics, summarise};
 use model::nms::NmsConfig;
-use model::weights;
 use serde::Serialize;
 use worker::compute::loader_config;
 use worker::training::learner::Learner;
 use worker::yolo::YoloLearner;
+
+use crate::load_weights;
 
 /// Arguments of `val`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,7 @@ struct Report {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
-    let weights = weights::load(&args.weights)?;
+    let weights = load_weights(&args.weights)?;
     let names = weights.metadata.names.clone();
     let image_size = args.imgsz.unwrap_or(weights.metadata.image_size);
     ensure!(

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use model::device::open_device;
+use model::device::{on_pool, open_device};
+use model::layout::FlatState;
 use model::yolo::Yolo;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,28 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let mut spent = [Duration::ZERO; 4];
     for step in 0..=steps {
-        let mut clock = Instant::now();
-        let mut lap = |part: usize| {
-            let now = Instant::now();
-            // The first step fills caches and thread pools.
-            if step > 0 {
-                spent[part] += now - clock;
+        let laps = on_pool(|| one_step(&mut yolo, &state, &pixels, [batch, size, size]));
+        // The first step fills caches and thread pools.
+        if step > 0 {
+            for (spent, lap) in spent.iter_mut().zip(laps) {
+                *spent += lap;
             }
-            clock = now;
-        };
-        yolo.load(&state.parameters, &state.buffers);
-        lap(0);
-        let images = yolo.images(&pixels, [batch, size, size]);
-        let (output, statistics) = yolo.train_forward(images);
-        device.sync()?;
-        lap(1);
-        let gradients = (output.distances.sum() + output.scores.sum()).backward();
-        device.sync()?;
-        lap(2);
-        let gradient = yolo.gradient(gradients);
-        let statistics = statistics.into_vec();
-        assert!(gradient.iter().chain(&statistics).all(|value| value.is_finite()));
-        lap(3);
+        }
     }
     let [load, forward, backward, read] = spent.map(|part| part.as_secs_f64() / f64::from(steps));
     println!(
@@ -56,4 +42,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         load + forward + backward + read
     );
     Ok(())
+}
+
+/// Returns what loading, forward, backward, and reading took.
+fn one_step(yolo: &mut Yolo, state: &FlatState, pixels: &[u8], shape: [usize; 3]) -> [Duration; 4] {
+    let device = yolo.device().clone();
+    let mut clock = Instant::now();
+    let mut lap = || {
+        device.sync().expect("the device works");
+        std::mem::replace(&mut clock, Instant::now()).elapsed()
+    };
+    yolo.load(&state.parameters, &state.buffers);
+    let load = lap();
+    let (output, statistics) = yolo.train_forward(yolo.images(pixels, shape));
+    let forward = lap();
+    let gradients = (output.distances.sum() + output.scores.sum()).backward();
+    let backward = lap();
+    let gradient = yolo.gradient(gradients);
+    let values = gradient.into_iter().chain(statistics.into_vec());
+    assert!(values.into_iter().all(f32::is_finite));
+    [load, forward, backward, lap()]
 }

@@ -27,11 +27,13 @@ pub struct Candidates {
 /// Returns the predictions of each image of an output.
 pub fn decode(output: &HeadOutput) -> Vec<Candidates> {
     let [_, anchors, classes] = output.scores.dims();
-    let read = Transaction::default()
+    let read: Vec<TensorData> = Transaction::default()
         .register(decode_boxes(output.distances.clone().inner(), &output.grid))
         .register(sigmoid(output.scores.clone().inner()))
         .execute();
-    let [boxes, probabilities]: [Vec<f32>; 2] = [floats(&read[0]), floats(&read[1])];
+    // Invariant: a transaction returns what was registered.
+    let [boxes, probabilities] = read.try_into().expect("as many tensors as were registered");
+    let (boxes, probabilities) = (floats(boxes), floats(probabilities));
     boxes
         .as_chunks::<4>()
         .0
@@ -73,8 +75,10 @@ pub(crate) fn bins(device: &Device) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [1, 1, DISTANCE_BINS]), device)
 }
 
-fn floats(data: &TensorData) -> Vec<f32> {
-    data.iter::<f32>().collect()
+/// Returns the numbers of a tensor that was read, without a copy where the device gave `f32`.
+pub(crate) fn floats(data: TensorData) -> Vec<f32> {
+    // Invariant: every float format of a device converts to f32.
+    data.try_into_vec_as::<f32>().expect("float data")
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! users do it, by moving each class by a fixed offset: at large offsets this rounds coordinates to fractions of a
 //! pixel, which is kept here because it decides border cases, and the same boxes shall be kept.
 
+use std::cmp::Ordering;
+
 use crate::boxes::{area, intersection};
 use crate::decode::Candidates;
 
@@ -82,51 +84,55 @@ pub struct Detection {
 
 /// Returns what is left of the candidates of one image, by descending score.
 pub fn nms(candidates: &Candidates, config: &NmsConfig) -> Vec<Detection> {
-    let mut labelled = labelled(candidates, config);
-    // A stable sort: of equal scores the same ones stay, whatever the length.
-    labelled.sort_by(|a, b| b.score.total_cmp(&a.score));
-    labelled.truncate(config.max_candidates);
-    suppress(labelled, candidates.classes, config)
+    let mut labels = labels(candidates, config);
+    if labels.len() > config.max_candidates {
+        labels.select_nth_unstable_by(config.max_candidates, Label::best_first);
+        labels.truncate(config.max_candidates);
+    }
+    labels.sort_unstable_by(Label::best_first);
+    suppress(candidates, &labels, config)
 }
 
-/// Returns the candidates with a score above the confidence, by anchor, then by class.
-fn labelled(candidates: &Candidates, config: &NmsConfig) -> Vec<Detection> {
-    let wanted =
-        |class: usize| (config.classes.as_ref()).is_none_or(|classes| classes.contains(&(class as u32)));
-    let mut labelled = Vec::new();
-    let rows = candidates.probabilities.chunks_exact(candidates.classes.max(1));
-    for (&xyxy, row) in candidates.boxes.iter().zip(rows) {
-        let mut add = |class: usize| {
-            if wanted(class) {
-                labelled.push(Detection {
-                    xyxy,
-                    score: row[class],
-                    class: class as u32,
-                });
-            }
-        };
-        match config.labels {
-            Labels::All => {
-                for (class, &score) in row.iter().enumerate() {
-                    if score > config.confidence {
-                        add(class);
-                    }
-                }
-            }
-            Labels::Best => {
-                let mut best = 0;
-                for (class, &score) in row.iter().enumerate() {
-                    if score > row[best] {
-                        best = class;
-                    }
-                }
-                if row[best] > config.confidence {
-                    add(best);
-                }
-            }
-        }
+/// One class of one anchor.
+#[derive(Clone, Copy)]
+struct Label {
+    score: f32,
+    /// Index in the probabilities; it settles the order of equal scores.
+    index: usize,
+}
+
+impl Label {
+    fn best_first(&self, other: &Self) -> Ordering {
+        (other.score.total_cmp(&self.score)).then(self.index.cmp(&other.index))
     }
-    labelled
+}
+
+/// Returns the labels with a score above the confidence, by anchor, then by class.
+fn labels(candidates: &Candidates, config: &NmsConfig) -> Vec<Label> {
+    let classes = candidates.classes.max(1);
+    let is_wanted = |index: usize| {
+        (config.classes.as_ref()).is_none_or(|wanted| wanted.contains(&((index % classes) as u32)))
+    };
+    let every = candidates.probabilities.iter().copied().enumerate();
+    let mut labels: Vec<Label> = match config.labels {
+        Labels::All => every
+            .filter(|&(_, score)| score > config.confidence)
+            .map(|(index, score)| Label { score, index })
+            .collect(),
+        Labels::Best => (candidates.probabilities.chunks_exact(classes).enumerate())
+            .map(|(anchor, row)| {
+                let class =
+                    (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+                Label {
+                    score: row[class],
+                    index: anchor * classes + class,
+                }
+            })
+            .filter(|label| label.score > config.confidence)
+            .collect(),
+    };
+    labels.retain(|label| is_wanted(label.index));
+    labels
 }
 
 /// A kept box, moved by its class.
@@ -135,19 +141,21 @@ struct Kept {
     area: f32,
 }
 
-fn suppress(sorted: Vec<Detection>, classes: usize, config: &NmsConfig) -> Vec<Detection> {
+fn suppress(candidates: &Candidates, labels: &[Label], config: &NmsConfig) -> Vec<Detection> {
+    let classes = candidates.classes.max(1);
     let mut detections = Vec::new();
     let mut kept: Vec<Vec<Kept>> = Vec::new();
-    kept.resize_with(classes.max(1), Vec::new);
-    for detection in sorted {
+    kept.resize_with(classes, Vec::new);
+    for label in labels {
         if detections.len() == config.max_detections {
             break;
         }
+        let (anchor, class) = (label.index / classes, label.index % classes);
         let (group, offset) = match config.suppression {
-            Suppression::WithinClass => (detection.class as usize, detection.class as f32 * CLASS_OFFSET),
+            Suppression::WithinClass => (class, class as f32 * CLASS_OFFSET),
             Suppression::AcrossClasses => (0, 0.0),
         };
-        let xyxy = detection.xyxy.map(|edge| edge + offset);
+        let xyxy = candidates.boxes[anchor].map(|edge| edge + offset);
         let own_area = area(xyxy);
         let is_suppressed = kept[group].iter().any(|other| {
             let shared = intersection(other.xyxy, xyxy);
@@ -155,7 +163,11 @@ fn suppress(sorted: Vec<Detection>, classes: usize, config: &NmsConfig) -> Vec<D
         });
         if !is_suppressed {
             kept[group].push(Kept { xyxy, area: own_area });
-            detections.push(detection);
+            detections.push(Detection {
+                xyxy: candidates.boxes[anchor],
+                score: label.score,
+                class: class as u32,
+            });
         }
     }
     detections

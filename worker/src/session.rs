@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use collective::{CollectiveError, Group, LinkError, Links, Neighbour, memory_ring};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
+use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::wire::watch_response::Decision;
 use proto::{
     Address, Candidate, Ending, Finished, Generation, LinkLost, Outcome, Recipe, Report, Roster, RunId,
@@ -122,7 +123,10 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<En
 /// Serves the exchange for as long as the returned task lives.
 fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<ExchangeServiceServer<Exchange>>().await;
         let served = transport::server()
+            .add_service(health_service)
             .add_service(exchange.into_service())
             .serve_with_incoming(transport::incoming(listener))
             .await;

@@ -172,7 +172,11 @@ mod tests {
             redone_steps: 0,
         };
         let row = row(&report, Duration::from_millis(12_345));
-        assert_eq!(row, "3,12.345,1,2,3,0.1,0.2,0.3,0.4,4,5,6,0.01,0.02,0.03\n");
+        let hash = report.hash.state;
+        assert_eq!(
+            row,
+            format!("3,12.345,1,2,3,0.1,0.2,0.3,0.4,4,5,6,0.01,0.02,0.03,{hash}\n")
+        );
         assert_eq!(row.split(',').count(), COLUMNS.len());
     }
 }

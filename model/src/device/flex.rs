@@ -23,3 +23,13 @@ pub(super) fn open(_: DeviceChoice, threads: Option<NonZeroUsize>) -> Result<Dev
 pub(super) fn open(choice: DeviceChoice, _: Option<NonZeroUsize>) -> Result<Device, DeviceError> {
     Err(choice.not_compiled_in())
 }
+
+#[cfg(feature = "flex")]
+pub(super) fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
+#[cfg(not(feature = "flex"))]
+pub(super) fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    work()
+}

@@ -8,7 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::{FusedOps, options};
+use super::FusedOps;
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn convolve(
@@ -93,8 +93,8 @@ impl<B: FusedOps> Backward<B, 2> for Convolve {
             padding,
         } = ops.state;
         if let Some(node) = x_node {
-            let options = options(stride, padding);
-            let x_gradient = B::conv2d_x_backward(x.clone(), kernel.clone(), gradient.clone(), options);
+            let (x, kernel, gradient) = (x.clone(), kernel.clone(), gradient.clone());
+            let x_gradient = B::image_gradient(x, kernel, gradient, stride, padding);
             gradients.register::<B>(node.id, x_gradient);
         }
         if let Some(node) = kernel_node {

@@ -5,10 +5,11 @@
 //! of burn's operations, which every backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
 
 mod autodiff;
+mod composed;
 #[cfg(feature = "flex")]
 mod flex;
 
-use burn::backend::ops::{BatchNormTrainBackward, ConvOptions};
+use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -68,6 +69,17 @@ pub(crate) trait FusedOps: Backend {
         Self::conv2d(x, kernel, None, options(stride, padding))
     }
 
+    /// Gradient of [`convolve`] with respect to the images.
+    fn image_gradient(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_x_backward(x, kernel, gradient, options(stride, padding))
+    }
+
     /// Gradient of [`convolve`] with respect to the kernel.
     fn kernel_gradient(
         x: FloatTensor<Self>,
@@ -86,14 +98,10 @@ pub(crate) trait FusedOps: Backend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let normed = Self::batch_norm_train(x, gamma, beta, epsilon);
-        let gate = Self::sigmoid(normed.output.clone());
-        let output = Self::float_mul(normed.output, gate);
-        (output, normed.mean, normed.variance)
+        composed::norm_silu::<Self>(x, gamma, beta, epsilon)
     }
 
     /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`.
-    #[expect(clippy::too_many_arguments)]
     fn norm_silu_gradient(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -103,24 +111,14 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f64,
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let normed = Self::batch_norm(
-            x.clone(),
-            gamma.clone(),
+        let parameters = composed::Norm {
+            gamma,
             beta,
-            mean.clone(),
-            variance.clone(),
+            mean,
+            variance,
             epsilon,
-        );
-        // d(z s)/dz = s + z s (1 - s), where s is the sigmoid of z.
-        let gate = Self::sigmoid(normed.clone());
-        let through_gate = Self::sigmoid_backward(gate.clone(), Self::float_mul(gradient.clone(), normed));
-        let gradient = Self::float_add(Self::float_mul(gradient, gate), through_gate);
-        let BatchNormTrainBackward {
-            x_grad,
-            gamma_grad,
-            beta_grad,
-        } = Self::batch_norm_train_backward(x, gamma, mean, variance, epsilon, gradient);
-        (x_grad, gamma_grad, beta_grad)
+        };
+        composed::norm_silu_gradient::<Self>(x, parameters, gradient)
     }
 }
 
@@ -133,3 +131,6 @@ impl FusedOps for burn::backend::Cube {}
 fn options(stride: usize, padding: usize) -> ConvOptions<2> {
     ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1)
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

@@ -1,27 +1,51 @@
 //! The class term: binary cross entropy of all logits against the target scores.
 
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::foreground::{Foreground, constant, indices};
 
 /// Returns the summed cross entropy of every anchor and class.
 ///
-/// With logit `x` and target `t` the entropy is `softplus(x) - t x`. The first part is dense and finite for any logit;
-/// the second is not 0 for positives only, so only those are touched.
+/// With logit `x` and target `t` the entropy is `softplus(x) - t x` and its slope `sigmoid(x) - t`. The first parts are
+/// dense and finite for any logit; targets are not 0 for positives only, so only those are touched.
+///
+/// The slope is given to autodiff in closed form, as the constant factor of `x`: one product on the way back instead of
+/// the dozen operations that some backends need for the slope of a softplus.
 ///
 /// # Shapes
 /// `scores`: `[B, A, classes]` logits.
 pub(super) fn cross_entropy(scores: &Tensor<3>, foreground: &Foreground) -> Tensor<1> {
-    let [_, _, classes] = scores.dims();
-    let dense = log_sigmoid(scores.clone().neg()).sum().neg();
-    if foreground.is_empty() {
-        return dense;
+    let constants = scores.clone().inner();
+    let learned = learned(scores, foreground);
+    let entropy = log_sigmoid(constants.clone().neg()).sum().neg();
+    let entropy = match &learned {
+        Some(learned) => entropy - learned.clone().inner(),
+        None => entropy,
+    };
+    if !scores.is_autodiff() {
+        return entropy;
     }
+    let slope = (scores.clone() * sigmoid(constants)).sum();
+    let slope = match learned {
+        Some(learned) => slope - learned,
+        None => slope,
+    };
+    let correction = entropy - slope.clone().inner();
+    slope + correction
+}
+
+/// Returns the sum of `t x` over the positives, if there are any.
+fn learned(scores: &Tensor<3>, foreground: &Foreground) -> Option<Tensor<1>> {
+    if foreground.is_empty() {
+        return None;
+    }
+    let [_, _, classes] = scores.dims();
     let device = scores.device();
     let flat: Tensor<1> = scores.clone().reshape([-1]);
-    let learned = (foreground.rows.iter().zip(&foreground.classes))
+    let rows = (foreground.rows.iter().zip(&foreground.classes))
         .map(|(&row, &class)| row * classes + class as usize);
-    let logits = flat.select(0, indices(learned, &device));
+    let logits = flat.select(0, indices(rows, &device));
     let targets = constant(foreground.scores.clone(), [foreground.len()], &device);
-    dense - (logits * targets).sum()
+    Some((logits * targets).sum())
 }

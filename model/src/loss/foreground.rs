@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::sigmoid};
 
 use crate::assign::{AssignConfig, Pair, assign, candidates};
-use crate::decode::decode_boxes;
+use crate::decode::{decode_boxes, floats};
 use crate::head::HeadOutput;
 use crate::target::Target;
 
@@ -112,10 +112,7 @@ fn predictions(output: &HeadOutput, wanted: &[usize]) -> (Vec<f32>, Vec<[f32; 4]
     let picked = sigmoid(flat.select(0, indices(wanted.iter().copied(), &device)));
     let boxes = decode_boxes(output.distances.clone().inner(), &output.grid);
     let boxes: Tensor<1> = boxes.reshape([-1]);
-    let values: Vec<f32> = Tensor::cat(vec![picked, boxes], 0)
-        .into_data()
-        .iter::<f32>()
-        .collect();
+    let values = floats(Tensor::cat(vec![picked, boxes], 0).into_data());
     let (picked, boxes) = values.split_at(wanted.len());
     let boxes = boxes.as_chunks::<4>().0.to_vec();
     (picked.to_vec(), boxes)

@@ -16,6 +16,7 @@ mod overlap;
 use burn::tensor::Tensor;
 
 use crate::assign::AssignConfig;
+use crate::decode::floats;
 use crate::head::HeadOutput;
 use crate::target::Target;
 use foreground::Foreground;
@@ -91,7 +92,7 @@ pub fn detection_loss(output: &HeadOutput, targets: &[Vec<Target>], gains: &Loss
 
 /// Reads a short tensor without keeping its graph.
 fn read<const N: usize>(tensor: Tensor<1>) -> [f32; N] {
-    let values: Vec<f32> = tensor.inner().into_data().iter::<f32>().collect();
+    let values = floats(tensor.inner().into_data());
     // Invariant: callers pass a tensor of N elements.
     values.try_into().expect("as many values as asked for")
 }

@@ -182,13 +182,15 @@ fn the_loss_of_a_slot_is_the_sum_over_its_images() {
 }
 
 #[test]
-fn autodiff_changes_no_number() {
+fn autodiff_changes_no_number_beyond_rounding() {
     let inputs = Inputs::new(3);
     let gains = LossGains::default();
     let plain = detection_loss(&inputs.output(&Device::flex()), &targets(), &gains);
     let tracked = inputs.output(&Device::flex().autodiff());
     let tracked = detection_loss(&tracked, &targets(), &gains);
-    assert_eq!(plain.sums, tracked.sums);
+    for (plain, tracked) in plain.sums.into_iter().zip(tracked.sums) {
+        assert!((plain / tracked - 1.0).abs() < 1e-6, "{plain} {tracked}");
+    }
     assert_eq!(plain.normaliser, tracked.normaliser);
 }
 
@@ -207,9 +209,10 @@ fn gradients_agree_with_finite_differences() {
     let (distances, scores) = inputs.gradients(&targets());
     let step = 1e-4;
     for (index, &row) in foreground.rows.iter().enumerate() {
-        for at in row * 4 * DISTANCE_BINS..(row + 1) * 4 * DISTANCE_BINS {
+        let first = row * 4 * DISTANCE_BINS;
+        for (at, &found) in distances.iter().enumerate().skip(first).take(4 * DISTANCE_BINS) {
             let slope = (total(at, step) - total(at, -step)) / (2.0 * step);
-            let found = f64::from(distances[at]);
+            let found = f64::from(found);
             assert!(
                 (slope - found).abs() < 1e-4 * slope.abs().max(0.1),
                 "logit {at}: {slope} against {found}"

@@ -7,16 +7,36 @@ mod norm_silu;
 mod sigmoid;
 mod unfold;
 
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, FlexDevice, TensorMetadata};
 use burn::tensor::{Shape, TensorData};
 
-use super::FusedOps;
+use super::{FusedOps, options};
 
 type Primitive = FloatTensor<Flex>;
 
 impl FusedOps for Flex {
+    fn image_gradient(
+        x: Primitive,
+        kernel: Primitive,
+        gradient: Primitive,
+        stride: usize,
+        padding: usize,
+    ) -> Primitive {
+        let [outputs, inputs, side, _] = kernel.shape().dims();
+        if (side, stride) != (1, 1) {
+            return Self::conv2d_x_backward(x, kernel, gradient, options(stride, padding));
+        }
+        // A pointwise convolution is a matrix product; the general way would fold columns that do not overlap.
+        let [batch, _, height, width] = gradient.shape().dims();
+        let kernel = Self::float_reshape(kernel, Shape::new([1, outputs, inputs]));
+        let flat = Shape::new([batch, outputs, height * width]);
+        let gradient = Self::float_reshape(gradient, flat);
+        let product = Self::float_matmul(Self::float_swap_dims(kernel, 1, 2), gradient);
+        Self::float_reshape(product, x.shape())
+    }
+
     fn kernel_gradient(
         x: Primitive,
         kernel: Primitive,

@@ -21,13 +21,7 @@ fn exp(x: f32) -> f32 {
     let whole = shifted - ROUND;
     let rest = (x - whole * LN2_HIGH) - whole * LN2_LOW;
     let mut series = 1.987_569_1e-4;
-    for coefficient in [
-        1.398_2e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5.000_000_1e-1,
-    ] {
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         series = series * rest + coefficient;
     }
     let mantissa = series * rest * rest + rest + 1.0;
