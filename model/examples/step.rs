@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let mut spent = [Duration::ZERO; 4];
     for step in 0..=steps {
-        let laps = on_pool(|| one_step(&mut yolo, &state, &pixels, [batch, size, size]));
+        let laps = on_pool(&device, || {
+            one_step(&mut yolo, &state, &pixels, [batch, size, size])
+        });
         // The first step fills caches and thread pools.
         if step > 0 {
             for (spent, lap) in spent.iter_mut().zip(laps) {

@@ -1,8 +1,8 @@
 //! The learner that trains: a YOLO of crate `model` on this rank's device.
 
 use data::{SlotBatch, ValBatch};
-use model::decode;
-use model::device::Device;
+use model::decode::decode;
+use model::device::{Device, on_pool};
 use model::kind::ModelKind;
 use model::layout::Layout;
 use model::loss::{LossGains, detection_loss};
@@ -54,6 +54,39 @@ impl YoloLearner {
     pub fn yolo(&self) -> &Yolo {
         &self.yolo
     }
+
+    fn slot(&self, batch: &SlotBatch) -> Contribution {
+        let side = batch.size as usize;
+        let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
+        let (output, statistics) = self.yolo.train_forward(images);
+        let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
+        let loss = detection_loss(&output, &targets, &self.gains);
+        Contribution {
+            gradient: self.yolo.gradient(loss.total.backward()),
+            statistics: statistics.into_vec(),
+            losses: loss.sums,
+            normaliser: loss.normaliser,
+            images: batch.samples.len() as u32,
+            unreadable: batch.unreadable,
+        }
+    }
+
+    fn validation_batch(&self, batch: &ValBatch) -> Evaluation {
+        let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
+        let output = self.yolo.infer(self.yolo.images(&batch.images, shape));
+        let targets: Vec<_> = batch.targets().iter().map(|boxes| targets(boxes)).collect();
+        let loss = detection_loss(&output, &targets, &self.gains);
+        let images = decode(&output)
+            .iter()
+            .zip(&targets)
+            .map(|(candidates, truths)| match_detections(&nms(candidates, &self.nms), truths))
+            .collect();
+        Evaluation {
+            losses: loss.sums,
+            normaliser: loss.normaliser,
+            images,
+        }
+    }
 }
 
 impl Learner for YoloLearner {
@@ -70,37 +103,11 @@ impl Learner for YoloLearner {
     }
 
     fn contribute(&mut self, batch: &SlotBatch) -> Contribution {
-        let side = batch.size as usize;
-        let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
-        let (output, statistics) = self.yolo.train_forward(images);
-        let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
-        let loss = detection_loss(&output, &targets, &self.gains);
-        let gradient = self.yolo.gradient(loss.total.backward());
-        Contribution {
-            gradient,
-            statistics: statistics.into_vec(),
-            losses: loss.sums,
-            normaliser: loss.normaliser,
-            images: batch.samples.len() as u32,
-            unreadable: batch.unreadable,
-        }
+        on_pool(self.yolo.device(), || self.slot(batch))
     }
 
     fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {
-        let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
-        let output = self.yolo.infer(self.yolo.images(&batch.images, shape));
-        let targets: Vec<_> = batch.targets().iter().map(|boxes| targets(boxes)).collect();
-        let loss = detection_loss(&output, &targets, &self.gains);
-        let images = decode::decode(&output)
-            .iter()
-            .zip(&targets)
-            .map(|(candidates, truths)| match_detections(&nms(candidates, &self.nms), truths))
-            .collect();
-        Evaluation {
-            losses: loss.sums,
-            normaliser: loss.normaliser,
-            images,
-        }
+        on_pool(self.yolo.device(), || self.validation_batch(batch))
     }
 
     fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8> {

@@ -25,11 +25,15 @@ pub(super) fn open(choice: DeviceChoice, _: Option<NonZeroUsize>) -> Result<Devi
 }
 
 #[cfg(feature = "flex")]
-pub(super) fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
+pub(super) fn on_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    if *device == Device::flex() {
+        rayon::scope(|_| work())
+    } else {
+        work()
+    }
 }
 
 #[cfg(not(feature = "flex"))]
-pub(super) fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub(super) fn on_pool<R: Send>(_: &Device, work: impl FnOnce() -> R + Send) -> R {
     work()
 }

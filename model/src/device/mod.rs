@@ -88,12 +88,13 @@ pub fn open_device(text: &str, threads: Option<NonZeroUsize>) -> Result<Device, 
     text.parse::<DeviceChoice>()?.open(threads)
 }
 
-/// Runs `work` on a thread of the CPU backend's pool, and waits for it.
+/// Runs `work` where `device` likes it best, and waits for it.
 ///
-/// Operations of `flex` started from any other thread are handed over to the pool one by one, which costs a tenth of
-/// a step on small images. Other backends do not care.
-pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    flex::on_pool(work)
+/// For `flex` that is a thread of its pool: operations started from any other thread are handed over one by one,
+/// which costs a tenth of a step on small images. libtorch keeps threads for each calling thread, so it and the
+/// others stay on this one. `device` is one without autodiff, as [`Yolo::device`](crate::yolo::Yolo::device) gives it.
+pub fn on_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    flex::on_pool(device, work)
 }
 
 impl DeviceChoice {

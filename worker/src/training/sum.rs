@@ -367,3 +367,7 @@ const NUMBERS: usize = 6;
 
 /// Magnitudes are bytes.
 const MAGNITUDES_PER_LANE: usize = 4;
+
+#[cfg(test)]
+#[path = "sum_tests.rs"]
+mod tests;

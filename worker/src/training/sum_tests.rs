@@ -1,0 +1,168 @@
+//! Tests of the sums of a step.
+
+use std::thread;
+
+use collective::{Generation, Group, PieceSizes, memory_ring};
+use model::layout::{Group as TensorGroup, Initial, TensorSpec};
+
+use super::*;
+
+/// Two tensors of parameters and one of buffers.
+fn layout() -> Layout {
+    let tensor = |name: &str, range: Range<usize>, group| TensorSpec {
+        name: name.into(),
+        shape: vec![range.len()],
+        range,
+        group,
+        initial: Initial::Constant(0.0),
+    };
+    Layout {
+        parameters: vec![
+            tensor("kernel", 0..5, TensorGroup::Decay),
+            tensor("bias", 5..7, TensorGroup::Bias),
+        ],
+        buffers: vec![tensor("mean", 0..3, TensorGroup::RunningMean)],
+        constants: Vec::new(),
+    }
+}
+
+/// A slot whose numbers have long binary fractions, so that plain sums depend on their order.
+fn slot(index: u32) -> Contribution {
+    let number = |position: u32| ((index * 31 + position * 17) as f32 * 0.7).sin();
+    Contribution {
+        gradient: (0..7).map(number).collect(),
+        statistics: (7..10).map(|position| 40.0 * number(position)).collect(),
+        losses: [number(10), number(11), number(12)],
+        normaliser: 3.0 + number(13),
+        images: 4,
+        unreadable: index % 2,
+    }
+}
+
+fn fitting_exponents() -> Exponents {
+    let mut exponents = Exponents::new(3);
+    exponents.raise(&[127, 127, 133]);
+    exponents
+}
+
+/// Sums slots dealt to ranks, over a ring of threads, and returns what every rank got.
+fn summed(kind: SumKind, deal: &[&[u32]]) -> Vec<(Totals, Vec<f32>, Vec<f32>)> {
+    let slots: usize = deal.iter().map(|own| own.len()).sum();
+    let links = memory_ring(deal.len());
+    thread::scope(|scope| {
+        let ranks: Vec<_> = links
+            .into_iter()
+            .zip(deal)
+            .enumerate()
+            .map(|(rank, (links, own))| {
+                let group = Group::new(Generation(1), rank, deal.len()).unwrap();
+                scope.spawn(move || {
+                    let mut ring = Ring::new(group, Box::new(links), PieceSizes::new(64, 16).unwrap());
+                    let mut sum = StepSum::new(kind, &layout(), 6, 64);
+                    for &index in *own {
+                        sum.add(index, &slot(index), &fitting_exponents());
+                    }
+                    sum.exchange(0, &mut ring).unwrap();
+                    let totals = sum.settle(slots, &fitting_exponents()).unwrap();
+                    (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
+                })
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn exact_sums_are_the_same_bits_for_any_deal_of_the_slots() {
+    let alone = summed(SumKind::Exact, &[&[0, 1, 2, 3, 4]]).remove(0);
+    let deals: [&[&[u32]]; 4] = [
+        &[&[0, 1, 2], &[3, 4]],
+        &[&[4, 0], &[3, 1, 2]],
+        &[&[], &[2, 4], &[0, 1, 3]],
+        &[&[0], &[1], &[2], &[3, 4]],
+    ];
+    for deal in deals {
+        for rank in summed(SumKind::Exact, deal) {
+            assert_eq!(rank, alone, "{deal:?}");
+        }
+    }
+    assert_eq!((alone.0.images, alone.0.slots, alone.0.unreadable), (20, 5, 2));
+}
+
+#[test]
+fn exact_and_plain_sums_agree_but_for_rounding() {
+    let deal: &[&[u32]] = &[&[0, 1, 2], &[3, 4]];
+    let exact = summed(SumKind::Exact, deal).remove(0);
+    let plain = summed(SumKind::F32, deal).remove(1);
+    for (a, b) in exact.1.iter().chain(&exact.2).zip(plain.1.iter().chain(&plain.2)) {
+        assert!((a - b).abs() < 1e-5 * b.abs().max(1.0), "{a} against {b}");
+    }
+    assert_eq!(exact.0.losses, plain.0.losses);
+    assert_eq!(exact.0.normaliser, plain.0.normaliser);
+}
+
+#[test]
+fn values_that_do_not_fit_are_reported_with_their_magnitudes() {
+    let mut exponents = Exponents::new(3);
+    exponents.raise(&[127, 0, 133]);
+    let mut sum = StepSum::new(SumKind::Exact, &layout(), 2, 64);
+    sum.add(0, &slot(0), &exponents);
+    sum.add(1, &slot(1), &exponents);
+    seal(&mut sum);
+    let Err(Unsettled::DoesNotFit { magnitudes }) = sum.settle(2, &exponents) else {
+        panic!("the bias has no exponent yet");
+    };
+    let largest = |range: Range<usize>| {
+        (0..2)
+            .map(|index| fixed_point::magnitude(&slot(index).gradient[range.clone()]))
+            .max()
+            .unwrap()
+    };
+    assert_eq!(magnitudes[..2], [largest(0..5), largest(5..7)]);
+    exponents.raise(&magnitudes);
+    assert!(exponents.hold(&magnitudes));
+}
+
+#[test]
+fn a_value_that_is_not_finite_settles_with_its_magnitude() {
+    let mut bad = slot(0);
+    bad.gradient[6] = f32::NAN;
+    let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 64);
+    sum.add(0, &bad, &fitting_exponents());
+    seal(&mut sum);
+    let totals = sum.settle(1, &fitting_exponents()).unwrap();
+    assert_eq!(totals.magnitudes[1], NOT_FINITE);
+}
+
+#[test]
+fn a_damaged_sum_names_its_bucket() {
+    for lane in 0..10 {
+        let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
+        sum.add(0, &slot(0), &fitting_exponents());
+        seal(&mut sum);
+        let Lanes::Exact(lanes) = &mut sum.lanes else {
+            unreachable!("an exact sum")
+        };
+        lanes[lane] ^= 1 << 20;
+        let expected = Err(Unsettled::Damaged { bucket: lane / 4 });
+        assert_eq!(sum.settle(1, &fitting_exponents()), expected);
+    }
+}
+
+#[test]
+fn exact_sums_are_hardly_longer_than_plain_ones() {
+    let device = model::device::open_device("cpu:flex", None).unwrap();
+    let yolo = model::yolo::Yolo::new("yolov8n".parse().unwrap(), 80, &device);
+    let length = |kind| Places::new(kind, yolo.layout(), 16, 4 << 20).length() as f64;
+    let ratio = length(SumKind::Exact) / length(SumKind::F32);
+    println!("an exact sum is {:.4} % longer", (ratio - 1.0) * 100.0);
+    assert!(ratio < 1.001);
+}
+
+/// Does what an exchange does in a world of one.
+fn seal(sum: &mut StepSum) {
+    let links = memory_ring(1).remove(0);
+    let group = Group::new(Generation(1), 0, 1).unwrap();
+    sum.exchange(0, &mut Ring::new(group, Box::new(links), PieceSizes::default()))
+        .unwrap();
+}
