@@ -20,11 +20,13 @@ use std::ops::Range;
 /// Bits of room above the first magnitude of a tensor.
 ///
 /// # Source
-/// Measured on YOLOv8n: gradients of the first hundred steps grow by less than a factor of 2^5.
-pub const ROOM_BITS: u8 = 5;
+/// Measured on YOLOv8n from scratch: the box branches of levels that few objects fall on start with tiny gradients
+/// and grow a hundredfold once they see some. With 5 and 7 instead of 8 and 10 bits, 10 of the first 60 steps were
+/// computed twice.
+pub const ROOM_BITS: u8 = 8;
 
 /// An exponent falls only while more bits than these are unused.
-pub const FREE_BITS: u8 = 7;
+pub const FREE_BITS: u8 = 10;
 
 /// Steps between falls.
 pub const FALL_STEPS: u64 = 8;
@@ -220,10 +222,13 @@ mod tests {
         assert!(!exponents.hold(&magnitudes));
         exponents.raise(&magnitudes);
         assert!(exponents.hold(&magnitudes));
-        assert_eq!(exponents.as_bytes(), [125, 0, 135]);
+        assert_eq!(exponents.as_bytes(), [120 + ROOM_BITS, 0, 130 + ROOM_BITS]);
         // One that fits stays where it is.
         exponents.raise(&[121, 100, 130]);
-        assert_eq!(exponents.as_bytes(), [125, 105, 135]);
+        assert_eq!(
+            exponents.as_bytes(),
+            [120 + ROOM_BITS, 100 + ROOM_BITS, 130 + ROOM_BITS]
+        );
     }
 
     proptest! {
@@ -273,22 +278,20 @@ mod tests {
         }
 
         #[test]
-        fn exponents_never_oscillate(walk in prop::collection::vec(0_u8..=6, 1..400)) {
-            // Magnitudes that wander within six bits: at most one rise, at the start, ever after only falls.
+        fn exponents_never_oscillate(walk in prop::collection::vec(0..=FREE_BITS, 1..600)) {
+            // Magnitudes that wander by as many bits as may be free: after the first rises there are only falls.
             let mut exponents = Exponents::new(1);
-            let mut raises = 0;
-            let mut highest_so_far = 0;
+            let mut history = Vec::new();
             for (step, wander) in walk.iter().enumerate() {
                 let magnitudes = [100 + wander];
                 if !exponents.hold(&magnitudes) {
                     exponents.raise(&magnitudes);
-                    raises += 1;
                 }
                 exponents.fall(step as u64, &magnitudes);
-                highest_so_far = highest_so_far.max(magnitudes[0]);
-                prop_assert!(exponents.of(0) + 1 >= highest_so_far.min(exponents.of(0)));
+                history.push(exponents.of(0));
             }
-            prop_assert!(raises <= 2, "{raises} raises");
+            let rises = history.windows(2).filter(|pair| pair[1] > pair[0]).count();
+            prop_assert!(rises <= 1, "{rises} rises after the first: {history:?}");
         }
     }
 }

@@ -237,11 +237,18 @@ impl<'a> Training<'a> {
     fn resolve(&mut self, step: u64, unsettled: Unsettled) -> String {
         match unsettled {
             Unsettled::DoesNotFit { magnitudes } => {
+                for (index, &magnitude) in magnitudes.iter().enumerate() {
+                    let exponent = self.state.exponents.of(index);
+                    if magnitude > exponent {
+                        let specs = self.layout.parameters.iter().chain(&self.layout.buffers);
+                        let tensor = specs.map(|tensor| tensor.name.as_str()).nth(index);
+                        debug!(
+                            step,
+                            tensor, magnitude, exponent, "does not fit; the step is computed again"
+                        );
+                    }
+                }
                 self.state.exponents.raise(&magnitudes);
-                debug!(
-                    step,
-                    "a gradient did not fit its exponent; the step is computed again on all ranks"
-                );
                 "a gradient does not fit its exponent".to_owned()
             }
             Unsettled::Damaged { bucket } => {
