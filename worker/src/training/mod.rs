@@ -10,6 +10,7 @@ pub mod epoch;
 pub mod fixed_point;
 pub mod learner;
 pub mod optimizer;
+mod places;
 pub mod records;
 pub mod schedule;
 pub mod state;

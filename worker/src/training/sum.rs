@@ -8,13 +8,12 @@
 //! A sum is exact (`i32` fixed-point numbers, see [`fixed_point`](super::fixed_point)) or plain `f32`. Plain sums
 //! depend on the partition of the slots in their last bits; exact ones do not.
 
-use std::ops::Range;
-
-use collective::{Buckets, CollectiveError, F32Sum, I32Sum};
+use collective::{CollectiveError, F32Sum, I32Sum};
 use model::layout::Layout;
 use proto::SumKind;
 
 use super::fixed_point::{self, Exponents, NOT_FINITE};
+use super::places::{NUMBERS, Places, pack, unpack};
 use crate::ring::Ring;
 
 /// What one slot adds to a step.
@@ -94,7 +93,7 @@ impl StepSum {
             SumKind::Exact => Lanes::Exact(vec![0; length]),
             SumKind::F32 => Lanes::Plain(vec![0.0; length]),
         };
-        let values = vec![0.0; places.values()];
+        let values = vec![0.0; places.tensors_end()];
         Self {
             places,
             lanes,
@@ -270,103 +269,12 @@ impl StepSum {
     }
 }
 
-/// Where things lie in the travelling vector: parameters, buffers, records, control word, checksums.
-#[derive(Clone, Debug)]
-struct Places {
-    /// Tensors of parameters, then of buffers.
-    tensors: Vec<Range<usize>>,
-    parameters: usize,
-    slots: usize,
-    record_lanes: usize,
-    /// What each checksum covers; none for plain sums.
-    buckets: Vec<Range<usize>>,
-}
-
-impl Places {
-    fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
-        let parameters = layout.parameters_len();
-        let mut tensors: Vec<_> = layout
-            .parameters
-            .iter()
-            .map(|tensor| tensor.range.clone())
-            .collect();
-        tensors.extend(
-            layout
-                .buffers
-                .iter()
-                .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters),
-        );
-        let record_lanes = match kind {
-            SumKind::Exact => NUMBERS + tensors.len().div_ceil(MAGNITUDES_PER_LANE),
-            SumKind::F32 => NUMBERS,
-        };
-        let mut places = Self {
-            tensors,
-            parameters,
-            slots,
-            record_lanes,
-            buckets: Vec::new(),
-        };
-        if kind == SumKind::Exact {
-            let covered = places.control() + 1;
-            places.buckets = Buckets::new(covered, bucket_bytes / size_of::<i32>())
-                .iter()
-                .collect();
-        }
-        places
-    }
-
-    fn values(&self) -> usize {
-        self.tensors_end()
-    }
-
-    fn tensors_end(&self) -> usize {
-        self.tensors.last().map_or(0, |range| range.end)
-    }
-
-    fn record(&self, slot: usize) -> Range<usize> {
-        let start = self.tensors_end() + slot * self.record_lanes;
-        start..start + self.record_lanes
-    }
-
-    fn control(&self) -> usize {
-        self.record(self.slots).start
-    }
-
-    fn checks(&self) -> Range<usize> {
-        let start = self.control() + 1;
-        start..start + self.buckets.len()
-    }
-
-    fn length(&self) -> usize {
-        self.checks().end
-    }
-}
-
 fn add_plain(into: &mut [f32], values: &[f32]) {
     assert_eq!(into.len(), values.len(), "a contribution has the layout's length");
     for (sum, value) in into.iter_mut().zip(values) {
         *sum += value;
     }
 }
-
-fn pack(magnitudes: &[u8], lanes: &mut [i32]) {
-    for (lane, bytes) in lanes.iter_mut().zip(magnitudes.chunks(MAGNITUDES_PER_LANE)) {
-        let mut packed = [0; MAGNITUDES_PER_LANE];
-        packed[..bytes.len()].copy_from_slice(bytes);
-        *lane = i32::from_le_bytes(packed);
-    }
-}
-
-fn unpack(lanes: &[i32]) -> impl Iterator<Item = u8> + '_ {
-    lanes.iter().flat_map(|lane| lane.to_le_bytes())
-}
-
-/// Numbers of a record: normaliser, three losses, images, unreadable images.
-const NUMBERS: usize = 6;
-
-/// Magnitudes are bytes.
-const MAGNITUDES_PER_LANE: usize = 4;
 
 #[cfg(test)]
 #[path = "sum_tests.rs"]

@@ -1,5 +1,6 @@
 //! Tests of the sums of a step.
 
+use std::ops::Range;
 use std::thread;
 
 use collective::{Generation, Group, PieceSizes, memory_ring};
@@ -41,7 +42,7 @@ fn slot(index: u32) -> Contribution {
 
 fn fitting_exponents() -> Exponents {
     let mut exponents = Exponents::new(3);
-    exponents.raise(&[127, 127, 133]);
+    exponents.raise(&[127, 127, 133].map(|exponent| exponent - fixed_point::ROOM_BITS));
     exponents
 }
 

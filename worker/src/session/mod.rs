@@ -5,18 +5,20 @@
 //! happens, the session ends within seconds of the run's end, and every wait is bounded: by a deadline, or by the
 //! coordinator's silence, which ends the session too.
 
+mod error;
+mod verdict;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use collective::{CollectiveError, Group, LinkError, Links, Neighbour, memory_ring};
+use collective::{Group, Links, memory_ring};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::wire::watch_response::Decision;
 use proto::{
-    Address, Candidate, Ending, Finished, Generation, LinkLost, Outcome, Recipe, Report, Roster, RunId,
-    Sender, WorkerId, transport, wire,
+    Address, Candidate, Ending, Generation, Recipe, Report, Roster, RunId, Sender, WorkerId, transport, wire,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,15 +28,16 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+pub use self::error::SessionError;
+use self::verdict::verdict;
 use crate::address::{Advertise, advertised};
 use crate::compute::{Compute, Done, Place};
-use crate::connect::{self, ConnectError};
+use crate::connect;
 use crate::delivery::{Delivery, Pulse};
 use crate::heartbeat;
 use crate::prepare::HostOptions;
 use crate::ring::links::GrpcLinks;
 use crate::ring::service::Exchange;
-use crate::training;
 
 /// What a worker is started with.
 #[derive(Clone, Debug)]
@@ -49,50 +52,6 @@ pub struct WorkerConfig {
     pub join_timeout: Duration,
     /// Device, threads and data of this host.
     pub host: HostOptions,
-}
-
-/// Why a worker's session failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The ring's port could not be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The coordinator could not be reached.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The coordinator refused a call.
-    #[error("the coordinator at {coordinator} refused: {reason}")]
-    Refused {
-        /// Its address.
-        coordinator: Address,
-        /// Its sentence.
-        reason: String,
-    },
-    /// The coordinator sent something that cannot be used.
-    #[error("the coordinator sent an unusable message: {0}")]
-    Malformed(#[from] proto::ParseError),
-    /// Data or model could not be opened.
-    #[error("{0:#}")]
-    Prepare(anyhow::Error),
-    /// The compute thread failed or panicked.
-    #[error("{0:#}")]
-    Compute(anyhow::Error),
-    /// The coordinator went away during the run.
-    #[error("lost the coordinator at {coordinator}: {reason}")]
-    CoordinatorLost {
-        /// Its address.
-        coordinator: Address,
-        /// What the transport said.
-        reason: String,
-    },
-    /// Stopped before training began.
-    #[error("stopped before training began")]
-    StoppedEarly,
 }
 
 /// Takes part in the run of `config.coordinator` until it ends.
@@ -428,83 +387,8 @@ fn refused(coordinator: &Address, status: &Status) -> SessionError {
     }
 }
 
-/// Turns the end of training into what the coordinator is told, after all results are delivered.
-async fn verdict(
-    done: anyhow::Result<Done>,
-    roster: &Roster,
-    sender: Sender,
-    delivered: Option<JoinHandle<Result<(), Status>>>,
-) -> Report {
-    let done = match done {
-        Ok(done) => done,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            return Report::Finished(Finished {
-                outcome: Outcome::Failed,
-                epoch: 0,
-                step: 0,
-                reason,
-            });
-        }
-    };
-    let finished = |outcome, reason| {
-        Report::Finished(Finished {
-            outcome,
-            epoch: done.epochs,
-            step: done.step,
-            reason,
-        })
-    };
-    let report = match done.result {
-        Ok(training::Ending::Completed) => finished(Outcome::Completed, String::new()),
-        Ok(training::Ending::OutOfPatience { best }) => finished(
-            Outcome::Completed,
-            format!("no better epoch since epoch {}", best + 1),
-        ),
-        Ok(training::Ending::Stopped) => finished(Outcome::Stopped, String::new()),
-        Err(training::TrainingError::Ring {
-            source: CollectiveError::Link(lost),
-            ..
-        }) => {
-            return Report::LinkLost(link_lost(roster, sender.worker, &lost));
-        }
-        Err(error) => return finished(Outcome::Failed, error.to_string()),
-    };
-    match delivery_failure(delivered).await {
-        None => report,
-        Some(failure) => finished(
-            Outcome::Failed,
-            format!("the last weights or results were not delivered: {failure}"),
-        ),
-    }
-}
-
-fn link_lost(roster: &Roster, worker: WorkerId, lost: &LinkError) -> LinkLost {
-    let rank = roster.find(worker).map_or(0, |member| member.rank);
-    let neighbour = match lost.neighbour() {
-        Neighbour::Left => roster.left_of(rank).rank,
-        Neighbour::Right => roster.right_of(rank).rank,
-    };
-    LinkLost {
-        neighbour,
-        reason: lost.to_string(),
-    }
-}
-
-async fn delivery_failure(delivered: Option<JoinHandle<Result<(), Status>>>) -> Option<String> {
-    match timeout(DELIVERY_PATIENCE, delivered?).await {
-        Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(status))) => Some(status.message().to_owned()),
-        Ok(Err(join)) => Some(join.to_string()),
-        Err(_) => Some(format!("not done within {} s", DELIVERY_PATIENCE.as_secs())),
-    }
-}
-
 /// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
 const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Weights of the largest model take seconds on a slow network.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A report is a few hundred bytes.
 const REPORT_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,51 @@
+//! Why a worker's session failed, in one sentence each.
+
+use std::net::SocketAddr;
+
+use proto::Address;
+
+use crate::connect::ConnectError;
+
+/// Why a worker's session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The ring's port could not be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The coordinator could not be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The coordinator refused a call.
+    #[error("the coordinator at {coordinator} refused: {reason}")]
+    Refused {
+        /// Its address.
+        coordinator: Address,
+        /// Its sentence.
+        reason: String,
+    },
+    /// The coordinator sent something that cannot be used.
+    #[error("the coordinator sent an unusable message: {0}")]
+    Malformed(#[from] proto::ParseError),
+    /// Data or model could not be opened.
+    #[error("{0:#}")]
+    Prepare(anyhow::Error),
+    /// The compute thread failed or panicked.
+    #[error("{0:#}")]
+    Compute(anyhow::Error),
+    /// The coordinator went away during the run.
+    #[error("lost the coordinator at {coordinator}: {reason}")]
+    CoordinatorLost {
+        /// Its address.
+        coordinator: Address,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Stopped before training began.
+    #[error("stopped before training began")]
+    StoppedEarly,
+}

@@ -1,0 +1,97 @@
+//! Where things lie in the vector that travels around the ring in a step.
+
+use std::ops::Range;
+
+use collective::Buckets;
+use model::layout::Layout;
+use proto::SumKind;
+
+/// Where things lie in the travelling vector: parameters, buffers, records, control word, checksums.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// Tensors of parameters, then of buffers.
+    pub(super) tensors: Vec<Range<usize>>,
+    /// Where the buffers begin.
+    pub(super) parameters: usize,
+    slots: usize,
+    record_lanes: usize,
+    /// What each checksum covers; none for plain sums.
+    pub(super) buckets: Vec<Range<usize>>,
+}
+
+impl Places {
+    pub(super) fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
+        let parameters = layout.parameters_len();
+        let mut tensors: Vec<_> = layout
+            .parameters
+            .iter()
+            .map(|tensor| tensor.range.clone())
+            .collect();
+        tensors.extend(
+            layout
+                .buffers
+                .iter()
+                .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters),
+        );
+        let record_lanes = match kind {
+            SumKind::Exact => NUMBERS + tensors.len().div_ceil(MAGNITUDES_PER_LANE),
+            SumKind::F32 => NUMBERS,
+        };
+        let mut places = Self {
+            tensors,
+            parameters,
+            slots,
+            record_lanes,
+            buckets: Vec::new(),
+        };
+        if kind == SumKind::Exact {
+            let covered = places.control() + 1;
+            places.buckets = Buckets::new(covered, bucket_bytes / size_of::<i32>())
+                .iter()
+                .collect();
+        }
+        places
+    }
+
+    pub(super) fn tensors_end(&self) -> usize {
+        self.tensors.last().map_or(0, |range| range.end)
+    }
+
+    pub(super) fn record(&self, slot: usize) -> Range<usize> {
+        let start = self.tensors_end() + slot * self.record_lanes;
+        start..start + self.record_lanes
+    }
+
+    pub(super) fn control(&self) -> usize {
+        self.record(self.slots).start
+    }
+
+    pub(super) fn checks(&self) -> Range<usize> {
+        let start = self.control() + 1;
+        start..start + self.buckets.len()
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.checks().end
+    }
+}
+
+/// Packs magnitudes, four to a lane.
+pub(super) fn pack(magnitudes: &[u8], lanes: &mut [i32]) {
+    for (lane, bytes) in lanes.iter_mut().zip(magnitudes.chunks(MAGNITUDES_PER_LANE)) {
+        let mut packed = [0; MAGNITUDES_PER_LANE];
+        packed[..bytes.len()].copy_from_slice(bytes);
+        *lane = i32::from_le_bytes(packed);
+    }
+}
+
+/// Returns what was packed; at its end zeros where the last lane was not full.
+pub(super) fn unpack(lanes: &[i32]) -> impl Iterator<Item = u8> + '_ {
+    lanes.iter().flat_map(|lane| lane.to_le_bytes())
+}
+
+/// Numbers of a record: normaliser, three losses, images, unreadable images.
+pub(super) const NUMBERS: usize = 6;
+
+/// Magnitudes are bytes.
+const MAGNITUDES_PER_LANE: usize = 4;
