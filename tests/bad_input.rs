@@ -271,3 +271,24 @@ fn a_worker_with_other_data_is_told_the_difference() {
     cluster.add_worker(&[]);
     cluster.finish(Duration::from_secs(120));
 }
+
+#[cfg(feature = "tch")]
+#[test]
+fn a_worker_with_other_arithmetic_is_refused_when_sums_are_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = [&["--data", "shapes"], &SMALL[..]].concat();
+    let mut cluster = Cluster::coordinator(Path::new(PROGRAM), folder.path(), 2, &recipe);
+    cluster.add_worker(&["--device", "cpu:tch"]);
+    cluster.workers[0].wait_for_output("joined", Duration::from_secs(60));
+    cluster.add_worker(&["--device", "cpu:flex"]);
+    let refused = cluster.workers.remove(1).wait(Duration::from_secs(60));
+    assert_eq!(refused.code, Some(1), "{}", refused.output);
+    assert!(
+        refused.output.contains("exact sums need the same arithmetic"),
+        "{}",
+        refused.output
+    );
+
+    cluster.add_worker(&["--device", "cpu:tch"]);
+    cluster.finish(Duration::from_secs(120));
+}
