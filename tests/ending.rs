@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::Cluster;
+use tests::{Cluster, Process, RunDirectory};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringmaster-under-test");
 
@@ -15,8 +15,11 @@ const LONG: [&str; 10] = [
     "--data", "shapes", "--imgsz", "64", "--epochs", "5000", "--batch", "16", "--nbs", "16",
 ];
 
-/// The time in which every process must be gone.
+/// The time in which every process must be gone after a loss.
 const PROMISE: Duration = Duration::from_secs(10);
+
+/// A clean stop takes a step and an upload; no time is promised for them.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 fn started(folder: &Path, world_size: usize) -> Cluster {
     let mut cluster = Cluster::start(Path::new(PROGRAM), folder, world_size, &LONG);
@@ -26,9 +29,21 @@ fn started(folder: &Path, world_size: usize) -> Cluster {
     cluster
 }
 
+/// Returns the rank of a worker by its log.
+fn rank(worker: &Process) -> u32 {
+    let output = worker.output();
+    let (_, rest) = output
+        .split_once("training begins rank=")
+        .expect("the worker has a rank");
+    rest.split(' ')
+        .next()
+        .and_then(|rank| rank.parse().ok())
+        .expect("a number")
+}
+
 fn assert_stopped_well(cluster: Cluster) {
     let run = cluster.run_directory();
-    for ended in cluster.wait(PROMISE) {
+    for ended in cluster.wait(STOP_DEADLINE) {
         assert_eq!(ended.code, Some(0), "{}", ended.output);
         assert!(ended.output.contains("stopped"), "{}", ended.output);
     }
@@ -56,13 +71,18 @@ fn a_terminated_worker_stops_the_run_with_the_last_weights_saved() {
 fn a_killed_worker_ends_the_run_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = started(folder.path(), 3);
+    let name = format!("rank {} on host", rank(&cluster.workers[2]));
     cluster.workers[2].signal(Signal::KILL);
     let mut ended = cluster.wait(PROMISE);
     let killed = ended.remove(3);
     assert_eq!(killed.code, None);
     for process in ended {
         assert_eq!(process.code, Some(1), "{}", process.output);
-        assert!(process.output.contains("was lost"), "{}", process.output);
+        let sentence = process.output.lines().last().unwrap_or_default();
+        assert!(
+            sentence.contains(&name) && sentence.contains("was lost"),
+            "{name} is not in: {sentence}"
+        );
     }
 }
 
@@ -95,4 +115,31 @@ fn a_killed_coordinator_ends_its_workers() {
             process.output
         );
     }
+}
+
+#[test]
+fn a_frozen_coordinator_ends_its_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let Cluster {
+        coordinator, workers, ..
+    } = started(folder.path(), 2);
+    coordinator.signal(Signal::STOP);
+    for worker in workers {
+        let ended = worker.wait(PROMISE);
+        assert_eq!(ended.code, Some(1), "{}", ended.output);
+        assert!(ended.output.contains("lost the coordinator"), "{}", ended.output);
+    }
+}
+
+#[test]
+fn an_interrupted_train_stops_its_workers_and_saves_the_last_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("runs").display().to_string();
+    let arguments = [&["train", "--workers", "2", "--project", &project], &LONG[..]].concat();
+    let mut train = Process::start(Path::new(PROGRAM), &arguments, &folder.path().join("train.log"));
+    train.wait_for_output("epoch 1/", Duration::from_secs(120));
+    train.signal(Signal::INT);
+    let ended = train.wait(STOP_DEADLINE);
+    assert_eq!(ended.code, Some(0), "{}", ended.output);
+    RunDirectory::new(folder.path().join("runs/train")).last_weights();
 }

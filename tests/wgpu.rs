@@ -34,19 +34,25 @@ fn two_workers_on_the_gpu_lose_what_they_lose_on_the_cpu() {
     };
     let cpu = train("cpu", &["--device", "cpu"]);
     let gpu = train("gpu", &["--gpu", "0"]);
-    for column in [
-        "train/box_loss",
-        "train/cls_loss",
-        "train/dfl_loss",
-        "val/box_loss",
-        "val/cls_loss",
-    ] {
-        assert_close(&cpu, &gpu, column);
+    for part in ["box", "cls", "dfl"] {
+        assert_close(&cpu, &gpu, &format!("train/{part}_loss"));
+        assert_close(&cpu, &gpu, &format!("val/{part}_loss"));
     }
+    let log = std::fs::read_to_string(folder.path().join("gpu/worker-0.log")).unwrap();
+    let opened = log
+        .lines()
+        .find(|line| line.contains("opened data and model"))
+        .unwrap();
+    assert!(
+        opened.contains("Cube") || opened.contains("Wgpu"),
+        "not on the graphics API: {opened}"
+    );
 }
 
 fn assert_close(cpu: &RunDirectory, gpu: &RunDirectory, column: &str) {
-    for (expected, found) in cpu.results(column).into_iter().zip(gpu.results(column)) {
+    let (cpu, gpu) = (cpu.results(column), gpu.results(column));
+    assert_eq!((cpu.len(), gpu.len()), (2, 2), "two epochs");
+    for (expected, found) in cpu.into_iter().zip(gpu) {
         let difference = (found - expected).abs() / expected.abs().max(1.0);
         println!("{column}: {expected} on the CPU, {found} on the GPU");
         assert!(

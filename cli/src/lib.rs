@@ -23,7 +23,7 @@ mod val;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
 
@@ -55,10 +55,11 @@ enum Command {
 
 /// Reads a weights file, and names it when it cannot be read.
 fn load_weights(path: &Path) -> anyhow::Result<Weights> {
-    weights::load(path).with_context(|| format!("cannot use the weights {}", path.display()))
+    // The error tells its cause itself.
+    weights::load(path).map_err(|error| anyhow!("cannot use the weights {}: {error}", path.display()))
 }
 
-/// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that make no sense.
+/// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::main(*args),

@@ -83,6 +83,24 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         image_size > 0 && image_size.is_multiple_of(MAX_STRIDE as u32),
         "--imgsz {image_size} is not a multiple of {MAX_STRIDE}"
     );
+    for (flag, value) in [("--conf", args.conf), ("--iou", args.iou)] {
+        ensure!(
+            (0.0..=1.0).contains(&value),
+            "{flag} {value} is not between 0 and 1"
+        );
+    }
+    if let Some(class) = args
+        .classes
+        .iter()
+        .flatten()
+        .find(|&&class| class as usize >= names.len())
+    {
+        anyhow::bail!(
+            "--classes {class}: the weights know 0 to {}: {}",
+            names.len() - 1,
+            names.join(", ")
+        );
+    }
     let pictures = Pictures::find(&args.source)?;
     let device = open_device(&args.device, args.threads)?;
     let mut yolo = Yolo::new(weights.metadata.kind, names.len(), &device);
@@ -95,29 +113,29 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         ..NmsConfig::prediction()
     };
 
-    let folder = new_folder(&args.project, &args.name)?;
+    let mut folder = None;
     let mut reports = Vec::with_capacity(pictures.len());
-    let mut unreadable = 0;
     for index in 0..pictures.len() {
         let name = pictures.name(index);
         let picture = match pictures.read(index) {
             Ok(picture) => picture,
             Err(error) => {
-                eprintln!("skipped: {error:#}");
-                unreadable += 1;
+                eprintln!("skipped {name}: {error:#}");
                 continue;
             }
         };
         let detections = detect(&yolo, &picture, image_size, &config);
         println!("{name}: {}", summary(&detections, names));
+        let folder = match &mut folder {
+            Some(folder) => folder,
+            none => none.insert(new_folder(&args.project, &args.name)?),
+        };
         write_picture(&folder.join(&name), picture, &detections, names)?;
         reports.push(report(name, &detections, names));
     }
-    ensure!(
-        unreadable < pictures.len(),
-        "none of the pictures in {} can be read",
-        args.source.display()
-    );
+    // A folder is made for the first picture that can be read.
+    let folder =
+        folder.with_context(|| format!("none of the pictures in {} can be read", args.source.display()))?;
     if args.save_json {
         let path = folder.join("detections.json");
         let json = serde_json::to_vec_pretty(&reports).context("cannot write JSON")?;

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use coordinator::command::{LogFormat, log_to};
@@ -20,6 +21,7 @@ use proto::{Address, EpochReport, Recipe};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::load_weights;
@@ -27,12 +29,10 @@ use crate::load_weights;
 /// Arguments of `train`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    recipe: RecipeArgs,
     /// Worker processes
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     workers: NonZeroUsize,
-    /// Device to compute on, as for `worker`; `cuda` and `wgpu` without a number give each worker its own GPU
+    /// Device to compute on, as for `worker`; `gpu`, `cuda` and `wgpu` without a number give each worker its own GPU
     #[arg(long, default_value = "auto")]
     device: String,
     /// Threads of each worker [default: the cores, shared out]
@@ -44,6 +44,10 @@ pub(crate) struct Args {
     /// Name of the run's folder; a number is added when it is taken
     #[arg(long, default_value = "train")]
     name: String,
+    /// All hyper-parameters. Without `--data`, and with `--data shapes`, the defaults are those of the demo: 96 pixels,
+    /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<()> {
@@ -127,7 +131,12 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
     }
     drop(to_console);
     let result = run.await.context("the coordinator panicked")?;
-    let failures: Vec<String> = workers.join_all().await.into_iter().flatten().collect();
+    // A worker that hangs must not keep this process: dropped workers are killed.
+    let mut failures = Vec::new();
+    while let Ok(Some(worker)) = timeout(WORKERS_PATIENCE, workers.join_next()).await {
+        failures.extend(worker.context("a watching task panicked")?);
+    }
+    drop(workers);
     console.await.context("the console panicked")?;
     match result {
         Ok(summary) => Ok((summary, best)),
@@ -184,8 +193,8 @@ async fn watch(mut child: Child, log: PathBuf, abort: CancellationToken) -> Opti
         _ => {
             abort.cancel();
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let words = text.lines().rev().find_map(|line| line.split_once("ERROR "));
-            words.map(|(_, sentence)| sentence.trim().to_owned())
+            let words = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
+            words.map(str::to_owned)
         }
     }
 }
@@ -205,14 +214,10 @@ fn fair_share(workers: NonZeroUsize) -> NonZeroUsize {
 }
 
 fn next_steps(recipe: &Recipe, summary: &RunSummary, best: Option<&EpochReport>) {
-    println!(
-        "{}; the run is in {}",
-        summary.verdict,
-        summary.directory.path().display()
-    );
+    println!("results: {}", summary.directory.path().display());
     if let Some(EpochReport { epoch, metrics, .. }) = best {
         println!(
-            "best epoch {epoch}: precision {:.3} recall {:.3} mAP50 {:.3} mAP50-95 {:.3}",
+            "best:    epoch {epoch}, precision {:.3} recall {:.3} mAP50 {:.3} mAP50-95 {:.3}",
             metrics.precision, metrics.recall, metrics.map50, metrics.map50_95
         );
     }
@@ -224,17 +229,22 @@ fn next_steps(recipe: &Recipe, summary: &RunSummary, best: Option<&EpochReport>)
         } else {
             "PICTURES"
         };
+        // As this program was called: it need not be on the search path.
+        let program = std::env::args().next().unwrap_or_else(|| "ringmaster".to_owned());
         println!("weights: {weights}");
         println!(
-            "next:    ringmaster val --weights {weights} --data {}",
+            "next:    {program} val --weights {weights} --data {}",
             recipe.data
         );
-        println!("         ringmaster predict --weights {weights} --source {source}");
+        println!("         {program} predict --weights {weights} --source {source}");
     }
 }
 
 /// Progress is small; the console keeps up.
 const PROGRESS_CAPACITY: usize = 64;
+
+/// A worker leaves within about four seconds of the run's end.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Folder of the workers' logs in the run's directory.
 const LOGS: &str = "logs";

@@ -97,6 +97,11 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSumma
         log_to(&console, args.log_format);
         let shutdown = Shutdown::on_signals().context("cannot handle signals")?;
         let listener = listen(args.listen).await?;
+        let address = listener.local_addr().context("the own address is unknown")?;
+        println!(
+            "listening on {address}; start workers with: worker --coordinator HOST:{}",
+            address.port()
+        );
         let (progress, news) = mpsc::channel(NEWS_CAPACITY);
         let rendering = tokio::spawn(console.render(news));
         let ended = run(listener, config, progress, shutdown).await;

@@ -87,9 +87,9 @@ impl Console {
             Progress::Started { generation, members } => {
                 let ring: Vec<String> = members
                     .iter()
-                    .map(|member| format!("{} {}", member.rank, member.host))
+                    .map(|member| format!("rank {} on {}", member.rank, member.host))
                     .collect();
-                self.line(&format!("generation {generation}: {}", ring.join(", ")));
+                self.line(&format!("generation {generation} begins: {}", ring.join(", ")));
             }
             Progress::Step(report) => self.step(report),
             Progress::Epoch(report) => self.line(&epoch_line(report, self.epochs)),

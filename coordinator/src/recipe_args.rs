@@ -41,7 +41,7 @@ pub struct RecipeArgs {
         help = "Images in a slot, the unit of work dealt to workers [default: a quarter of the batch, at most 16]"
     )]
     pub micro_batch: Option<u32>,
-    #[arg(long, value_name = "NAME", help = described("auto, SGD or AdamW", |r| r.optimizer))]
+    #[arg(long, value_name = "NAME", help = described("auto, SGD or AdamW; auto takes AdamW for short runs, and sets lr0, momentum and warmup_bias_lr by itself", |r| r.optimizer))]
     pub optimizer: Option<OptimizerKind>,
     #[arg(long, value_name = "RATE", help = described("Learning rate after the warm-up", |r| r.lr0))]
     pub lr0: Option<f64>,

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::process::{Ended, Process};
 use crate::run::RunDirectory;
@@ -48,6 +48,11 @@ impl Cluster {
         cluster
     }
 
+    /// Returns the address of the coordinator.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Starts one more worker with further arguments.
     pub fn add_worker(&mut self, more: &[&str]) {
         let mut arguments = vec!["worker", "--coordinator", &self.address];
@@ -64,10 +69,12 @@ impl Cluster {
     /// Waits for every process; the coordinator's end comes first in the result, then those of the workers.
     ///
     /// # Panics
-    /// When one of them does not end within `deadline`.
+    /// When not all of them have ended within `deadline`.
     pub fn wait(self, deadline: Duration) -> Vec<Ended> {
-        let mut ended = vec![self.coordinator.wait(deadline)];
-        ended.extend(self.workers.into_iter().map(|worker| worker.wait(deadline)));
+        let start = Instant::now();
+        let left = || deadline.saturating_sub(start.elapsed());
+        let mut ended = vec![self.coordinator.wait(left())];
+        ended.extend(self.workers.into_iter().map(|worker| worker.wait(left())));
         ended
     }
 

@@ -1,5 +1,6 @@
 //! Command line of a worker.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,8 +13,9 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Advertise;
+use crate::connect::ConnectError;
 use crate::prepare::HostOptions;
-use crate::session::{self, WorkerConfig};
+use crate::session::{self, SessionError, WorkerConfig};
 
 /// Arguments of `worker`: where the coordinator is, and what belongs to this host. Hyper-parameters are not here;
 /// they come from the coordinator.
@@ -41,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<Advertise>,
     /// Seconds to look for the coordinator
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
     join_timeout: u64,
 }
 
@@ -70,6 +72,7 @@ pub fn main(args: Args) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -86,8 +89,12 @@ pub fn main(args: Args) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(ending) => report(&ending),
+        Err(SessionError::StoppedEarly | SessionError::Connect(ConnectError::Stopped { .. })) => {
+            info!("stopped before training began");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            error!("{error}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -100,7 +107,7 @@ fn report(ending: &Ending) -> ExitCode {
             ExitCode::SUCCESS
         }
         Outcome::Failed => {
-            error!("the run failed: {}", ending.reason);
+            eprintln!("error: the run failed: {}", ending.reason);
             ExitCode::FAILURE
         }
     }
@@ -127,3 +134,6 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
         shutdown.cancel();
     }
 }
+
+/// A week: nobody waits longer.
+const JOIN_TIMEOUT_MAX: u64 = 7 * 24 * 3600;

@@ -117,6 +117,7 @@ fn compute(
         schedule: prepared.schedule,
         validation: prepared.validation,
         loader,
+        loader_config: loader_config(),
         learner: &mut prepared.learner,
         ring: Ring::new(group, place.links, piece_sizes(recipe)),
         reporter: &mut place.delivery,

@@ -212,11 +212,17 @@ async fn deliver(
     while let Some(parcel) = parcels.recv().await {
         match parcel {
             Parcel::Report(report) => {
+                let is_step = matches!(report, Report::Step(_));
                 let request = wire::ReportRequest {
                     sender: Some(sender.into()),
                     report: Some(report.into()),
                 };
-                coordinator.report(request).await?;
+                let told = coordinator.report(request).await;
+                match told {
+                    // The next one says more.
+                    Err(status) if is_step => debug!(reason = status.message(), "step report not taken"),
+                    told => drop(told?),
+                }
             }
             Parcel::Weights { bytes, best } => upload(&mut artifacts, sender, bytes, best).await?,
         }

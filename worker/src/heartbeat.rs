@@ -1,41 +1,84 @@
 //! Signs of life, on a connection of their own, so that a busy data or report stream never delays them.
+//!
+//! They tell both ways: a coordinator that does not answer for as long as its own lease is as good as gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::{Address, Sender, transport, wire};
+use proto::{Address, RefusalKind, Sender, transport, wire};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::delivery::Pulse;
 
-/// Sends a heartbeat every `every` until the returned handle is dropped.
-///
-/// A heartbeat that fails is not an error here: the watch stream tells whether the coordinator is lost.
-pub fn start(
-    coordinator: &Address,
-    sender: Sender,
-    every: Duration,
-    pulse: &Arc<Pulse>,
-) -> AbortOnDropHandle<()> {
-    let channel = transport::endpoint(coordinator).timeout(every * 2).connect_lazy();
-    let pulse = Arc::clone(pulse);
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut client = CoordinatorServiceClient::new(channel);
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let beat = wire::HeartbeatRequest {
-                sender: Some(sender.into()),
-                step: pulse.step(),
-                activity: wire::Activity::from(pulse.activity()).into(),
-            };
-            if let Err(status) = client.heartbeat(beat).await {
-                debug!(reason = status.message(), "heartbeat not taken");
-            }
-        }
-    }))
+/// How often to send a sign of life, and how long silence is borne; both as the coordinator says.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// Time between two heartbeats.
+    pub interval: Duration,
+    /// Longest silence.
+    pub silence: Duration,
 }
+
+/// Heartbeats that go on as long as this lives.
+#[derive(Debug)]
+pub struct Heartbeats {
+    /// Cancelled when the coordinator has not answered for as long as the lease.
+    pub lapsed: CancellationToken,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Heartbeats {
+    /// Starts them.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn start(coordinator: &Address, sender: Sender, lease: Lease, pulse: &Arc<Pulse>) -> Self {
+        let channel = transport::endpoint(coordinator)
+            .timeout(lease.interval * 2)
+            .connect_lazy();
+        let lapsed = CancellationToken::new();
+        let task = tokio::spawn(beat(channel, sender, lease, Arc::clone(pulse), lapsed.clone()));
+        Self {
+            lapsed,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+}
+
+async fn beat(
+    channel: tonic::transport::Channel,
+    sender: Sender,
+    lease: Lease,
+    pulse: Arc<Pulse>,
+    lapsed: CancellationToken,
+) {
+    let mut client = CoordinatorServiceClient::new(channel);
+    let mut ticks = interval(lease.interval.max(SHORTEST_INTERVAL));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    loop {
+        ticks.tick().await;
+        let beat = wire::HeartbeatRequest {
+            sender: Some(sender.into()),
+            step: pulse.step(),
+            activity: wire::Activity::from(pulse.activity()).into(),
+        };
+        match client.heartbeat(beat).await {
+            // A refusal is an answer too: a stale generation, say, of which the watch stream tells more.
+            Err(status) if RefusalKind::of(&status).is_none() => {
+                debug!(reason = status.message(), "heartbeat not answered");
+                if heard.elapsed() > lease.silence {
+                    lapsed.cancel();
+                }
+            }
+            _ => heard = Instant::now(),
+        }
+    }
+}
+
+/// A coordinator cannot ask for more.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);

@@ -18,12 +18,14 @@ use proto::{DatasetCard, Fingerprint, ModelCard, Recipe, SumKind};
 use tracing::{info, warn};
 
 use crate::arithmetic::arithmetic;
+use crate::training::fixed_point::bits_for;
 use crate::training::learner::Learner;
 use crate::training::schedule::Schedule;
 use crate::training::state::State;
 use crate::yolo::YoloLearner;
 
-/// What this host decides for itself; none of it changes the result of training.
+/// What this host decides for itself. None of it changes what is computed; device and threads may change rounding, which
+/// exact sums compare at join.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
     /// Device, as `--device` takes it.
@@ -82,6 +84,11 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
             ..NmsConfig::validation()
         });
     let plan = Plan::new(plan_config(recipe, training.len()))?;
+    ensure!(
+        recipe.sum == SumKind::F32 || bits_for(plan.slots_max()) >= BITS_MIN,
+        "a step of {} slots leaves exact sums too few bits; give a larger --micro-batch, or --sum f32",
+        plan.slots_max()
+    );
     let schedule = Schedule::new(recipe, &plan, training.len(), training.names.len());
     let flat = initial_state(recipe, &learner)?;
     let layout = learner.layout();
@@ -92,6 +99,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         model = model_card.description,
         optimizer = schedule.optimizer.name(),
         device = host.device,
+        backend = ?learner.yolo().device(),
         training_images = training.len(),
         validation_images = validation.len(),
         steps = plan.steps(),
@@ -202,6 +210,9 @@ fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initia
 fn combine(digests: &[&str]) -> Fingerprint {
     Fingerprint::of(digests.join(" ").as_bytes())
 }
+
+/// Fewest bits of a value in an exact sum: with the room above it, still more than half-precision numbers have.
+const BITS_MIN: u32 = 21;
 
 /// So many skipped images are named one by one; the rest is counted.
 const SKIPPED_SHOWN: usize = 10;

@@ -33,8 +33,6 @@ pub struct EpochRecord {
     pub validation_losses: [f64; 3],
     /// Training images used, over all ranks.
     pub images: u64,
-    /// Training images that could not be decoded and counted as empty.
-    pub unreadable: u64,
     /// Steps of the epoch that were computed again.
     pub redone_steps: u32,
     /// Hash of the state at the epoch's end.

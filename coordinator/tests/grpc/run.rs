@@ -225,7 +225,8 @@ async fn a_worker_that_vanishes_ends_the_run_and_is_named_to_the_others() {
 
 #[tokio::test]
 async fn a_silent_worker_loses_its_lease_and_every_process_can_exit_in_time() {
-    let coordinator = Coordinator::start(2).await;
+    let lease = Duration::from_millis(1500);
+    let coordinator = Coordinator::start_with(2, |config| config.timing.lease = lease).await;
     let mut pair = Pair::join(&coordinator).await;
     let start = Instant::now();
     let beating = tokio::spawn(async move {
@@ -355,7 +356,7 @@ async fn the_status_shows_members_steps_and_heartbeats_and_the_health_service_an
     );
     assert_eq!((status.members[0].step, status.members[1].step), (0, 5));
     assert_eq!(status.members[1].member.host, "b");
-    assert!(status.members[1].heartbeat_age < Duration::from_secs(1));
+    assert!(status.members[1].heartbeat_age < Duration::from_secs(10));
     assert_eq!((status.last_epoch, status.ended), (Some(epoch_report(1)), None));
 
     let channel = proto::transport::endpoint(&coordinator.address)

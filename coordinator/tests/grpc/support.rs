@@ -43,7 +43,8 @@ impl Coordinator {
         let mut config = CoordinatorConfig::new(Recipe::default(), world_size).unwrap();
         config.project = project.path().to_owned();
         config.timing = Timing {
-            lease: Duration::from_millis(1500),
+            // Most workers of these tests send no heartbeats; the one test about that has a lease of its own.
+            lease: Duration::from_secs(30),
             settle: Duration::from_millis(100),
             ..Timing::default()
         };

@@ -1,7 +1,7 @@
 //! Ring links over gRPC: one client stream to the right neighbour, one served stream from the left.
 //!
 //! Training blocks on these links; the streams live on the runtime. Both ends are bounded queues, so a slow peer
-//! slows its neighbours down and nothing piles up. A blocked call ends when its stream breaks or when the session
+//! slows its neighbours down and nothing piles up. A blocked call ends when a stream breaks or when the session
 //! cancels the generation, which it does when the coordinator says that the run is over. There is no timeout to
 //! guess: who is alive is decided by leases, not here.
 
@@ -25,6 +25,8 @@ pub struct GrpcLinks {
     right_failure: Failure,
     left: mpsc::Receiver<Result<Segment, LinkError>>,
     cancelled: CancellationToken,
+    /// Cancelled when the stream to the right has failed: a rank that only waits for its left must hear of it too.
+    broken: CancellationToken,
 }
 
 /// Why a stream ended, written by its task and read by the blocked call.
@@ -36,8 +38,13 @@ impl Failure {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
-    fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the failure as an error of the link to the right.
+    fn error(&self) -> LinkError {
+        let neighbour = Neighbour::Right;
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(reason) => LinkError::Refused { neighbour, reason },
+            None => LinkError::Closed { neighbour },
+        }
     }
 }
 
@@ -57,12 +64,16 @@ impl GrpcLinks {
     ) -> Self {
         let (to_right, outbound) = mpsc::channel(LINK_CAPACITY);
         let failure = Failure::default();
+        let broken = CancellationToken::new();
         let task = send_segments(own, right, outbound);
         tokio::spawn({
-            let (failure, cancelled) = (failure.clone(), cancelled.clone());
+            let (failure, cancelled, broken) = (failure.clone(), cancelled.clone(), broken.clone());
             async move {
                 tokio::select! {
-                    result = task => if let Err(status) = result { failure.set(status.message().to_owned()) },
+                    result = task => if let Err(status) = result {
+                        failure.set(status.message().to_owned());
+                        broken.cancel();
+                    },
                     () = cancelled.cancelled() => {}
                 }
             }
@@ -73,18 +84,7 @@ impl GrpcLinks {
             right_failure: failure,
             left: from_left,
             cancelled,
-        }
-    }
-
-    fn right_error(&self) -> LinkError {
-        match self.right_failure.get() {
-            Some(reason) => LinkError::Refused {
-                neighbour: Neighbour::Right,
-                reason,
-            },
-            None => LinkError::Closed {
-                neighbour: Neighbour::Right,
-            },
+            broken,
         }
     }
 }
@@ -97,19 +97,26 @@ impl Links for GrpcLinks {
                 () = self.cancelled.cancelled() => false,
             }
         });
-        if sent { Ok(()) } else { Err(self.right_error()) }
+        if sent {
+            Ok(())
+        } else {
+            Err(self.right_failure.error())
+        }
     }
 
     fn receive(&mut self) -> Result<Segment, LinkError> {
-        let received = self.runtime.block_on(async {
-            tokio::select! {
-                received = self.left.recv() => received,
-                () = self.cancelled.cancelled() => None,
-            }
-        });
-        received.unwrap_or(Err(LinkError::Closed {
+        let closed = LinkError::Closed {
             neighbour: Neighbour::Left,
-        }))
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                // What has arrived counts, also after the stream to the right has ended.
+                biased;
+                received = self.left.recv() => received.unwrap_or(Err(closed)),
+                () = self.cancelled.cancelled() => Err(closed),
+                () = self.broken.cancelled() => Err(self.right_failure.error()),
+            }
+        })
     }
 }
 

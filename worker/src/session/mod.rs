@@ -18,23 +18,25 @@ use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::wire::watch_response::Decision;
 use proto::{
-    Address, Candidate, Ending, Generation, Recipe, Report, Roster, RunId, Sender, WorkerId, transport, wire,
+    Address, Candidate, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, transport, wire,
 };
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 pub use self::error::SessionError;
-use self::verdict::verdict;
+use self::verdict::{delivery_failure, end_of, failed, finish, tell};
 use crate::address::{Advertise, advertised};
 use crate::compute::{Compute, Done, Place};
 use crate::connect;
 use crate::delivery::{Delivery, Pulse};
-use crate::heartbeat;
+use crate::heartbeat::{Heartbeats, Lease};
 use crate::prepare::HostOptions;
 use crate::ring::links::GrpcLinks;
 use crate::ring::service::Exchange;
@@ -70,16 +72,14 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<En
     let advertised = advertised(config.advertise.as_ref(), &listener, reached_from)?;
 
     let exchange = Exchange::default();
-    let server = serve(listener, exchange.clone());
-    let result = Session::begin(config, channel, exchange, shutdown)
+    let _served = AbortOnDropHandle::new(serve(listener, exchange.clone()));
+    Session::begin(config, channel, exchange, shutdown)
         .await?
         .take_part(advertised)
-        .await;
-    server.abort();
-    result
+        .await
 }
 
-/// Serves the exchange for as long as the returned task lives.
+/// Serves the exchange until the returned task is aborted.
 fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -93,6 +93,19 @@ fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
             warn!(%error, "the exchange service ended");
         }
     })
+}
+
+/// What is under way while a worker trains.
+struct Part {
+    sender: Sender,
+    roster: Roster,
+    done: oneshot::Receiver<anyhow::Result<Done>>,
+    delivered: JoinHandle<Result<(), Status>>,
+    decisions: Streaming<wire::WatchResponse>,
+    /// Ends the ring.
+    cancelled: CancellationToken,
+    /// The coordinator does not answer.
+    lapsed: CancellationToken,
 }
 
 /// A session that knows its run.
@@ -161,7 +174,7 @@ impl Session {
             () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
         };
         let steps = cards.steps;
-        let heartbeat_interval = self.join(address, cards).await?;
+        let lease = self.join(address, cards).await?;
         let mut decisions = self.watch().await?;
 
         let pulse = Arc::new(Pulse::default());
@@ -170,19 +183,15 @@ impl Session {
             worker: self.worker,
             generation,
         };
-        let waiting = heartbeat::start(
-            &self.config.coordinator,
-            sender(Generation(0)),
-            heartbeat_interval,
-            &pulse,
-        );
-        let roster = match self.roster(&mut decisions).await? {
+        let waiting = Heartbeats::start(&self.config.coordinator, sender(Generation(0)), lease, &pulse);
+        let roster = match self.roster(&mut decisions, &waiting.lapsed).await? {
             Ok(roster) => roster,
             Err(ending) => return Ok(ending),
         };
         drop(waiting);
         let sender = sender(roster.generation());
-        let _alive = heartbeat::start(&self.config.coordinator, sender, heartbeat_interval, &pulse);
+        let alive = Heartbeats::start(&self.config.coordinator, sender, lease, &pulse);
+        let lapsed = alive.lapsed.clone();
 
         let cancelled = CancellationToken::new();
         // The ring ends with this function, however it ends.
@@ -200,15 +209,20 @@ impl Session {
         {
             warn!("the compute thread ended before training");
         }
-        self.attend(sender, &roster, compute.done, delivered, decisions, cancelled)
-            .await
+        let done = compute.done;
+        self.attend(Part {
+            sender,
+            roster,
+            done,
+            delivered,
+            decisions,
+            cancelled,
+            lapsed,
+        })
+        .await
     }
 
-    async fn join(
-        &mut self,
-        address: Address,
-        cards: crate::compute::Cards,
-    ) -> Result<Duration, SessionError> {
+    async fn join(&mut self, address: Address, cards: crate::compute::Cards) -> Result<Lease, SessionError> {
         let threads = self.config.host.threads.map_or_else(
             || std::thread::available_parallelism().map_or(1, usize::from),
             usize::from,
@@ -231,9 +245,10 @@ impl Session {
             .map_err(|status| refused(&self.config.coordinator, &status))?
             .into_inner();
         info!("joined the run; waiting for all workers");
-        Ok(Duration::from_millis(
-            response.heartbeat_interval_milliseconds.into(),
-        ))
+        Ok(Lease {
+            interval: Duration::from_millis(response.heartbeat_interval_milliseconds.into()),
+            silence: Duration::from_millis(response.lease_milliseconds.into()),
+        })
     }
 
     async fn watch(&mut self) -> Result<Streaming<wire::WatchResponse>, SessionError> {
@@ -253,10 +268,12 @@ impl Session {
     async fn roster(
         &self,
         decisions: &mut Streaming<wire::WatchResponse>,
+        lapsed: &CancellationToken,
     ) -> Result<Result<Roster, Ending>, SessionError> {
         loop {
             let decision = tokio::select! {
                 decision = decisions.message() => self.decision(decision)?,
+                () = lapsed.cancelled() => return Err(self.lost("it does not answer heartbeats")),
                 () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
             };
             match decision {
@@ -292,31 +309,27 @@ impl Session {
     }
 
     /// Waits for the end of training and of the run, whichever order they come in.
-    async fn attend(
-        &mut self,
-        sender: Sender,
-        roster: &Roster,
-        mut done: tokio::sync::oneshot::Receiver<anyhow::Result<Done>>,
-        delivered: JoinHandle<Result<(), Status>>,
-        mut decisions: Streaming<wire::WatchResponse>,
-        cancelled: CancellationToken,
-    ) -> Result<Ending, SessionError> {
+    async fn attend(&mut self, part: Part) -> Result<Ending, SessionError> {
+        let Part {
+            sender,
+            roster,
+            mut done,
+            delivered,
+            mut decisions,
+            cancelled,
+            lapsed,
+        } = part;
         let mut delivered = Some(delivered);
-        let mut training = true;
+        let mut reporting = None;
+        let mut is_training = true;
         loop {
             tokio::select! {
-                result = &mut done, if training => {
-                    training = false;
-                    let mut done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
-                    // Links that close before the report would let this rank look like the lost one.
-                    let _links_open = done.as_mut().ok().and_then(|done| done.ring.take());
-                    let report = verdict(done, roster, sender, delivered.take()).await;
-                    self.report(sender, report).await?;
-                }
+                // The end of the run comes first: whatever is still to be reported, nobody waits for it any more.
+                biased;
                 decision = decisions.message() => match self.decision(decision)? {
                     Decision::RunEnded(ended) => {
                         cancelled.cancel();
-                        if training && timeout(UNWIND_PATIENCE, &mut done).await.is_err() {
+                        if is_training && timeout(UNWIND_PATIENCE, &mut done).await.is_err() {
                             warn!("training did not unwind in time; leaving it");
                         }
                         self.leave(sender).await;
@@ -325,28 +338,31 @@ impl Session {
                     Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
                     Decision::Roster(_) => warn!("another roster during a run is not understood; ignored"),
                 },
+                () = lapsed.cancelled() => return Err(self.lost("it does not answer heartbeats")),
+                result = &mut done, if is_training => {
+                    is_training = false;
+                    let done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
+                    let client = self.coordinator.clone();
+                    reporting = Some(tokio::spawn(finish(client, sender, roster.clone(), done, delivered.take())));
+                }
+                ended = end_of(&mut delivered), if is_training => {
+                    delivered = None;
+                    if let Some(failure) = delivery_failure(ended) {
+                        let client = self.coordinator.clone();
+                        reporting = Some(tokio::spawn(tell(client, sender, failed(failure))));
+                    }
+                }
+                told = end_of(&mut reporting) => {
+                    reporting = None;
+                    if let Ok(Err(reason)) = told {
+                        return Err(self.lost(&reason));
+                    }
+                }
                 () = self.shutdown.cancelled(), if !self.stop.load(Ordering::Relaxed) => {
                     info!("asked to stop; all ranks will stop after the same step");
                     self.stop.store(true, Ordering::Relaxed);
                 }
             }
-        }
-    }
-
-    async fn report(&mut self, sender: Sender, report: Report) -> Result<(), SessionError> {
-        let request = wire::ReportRequest {
-            sender: Some(sender.into()),
-            report: Some(report.into()),
-        };
-        match timeout(REPORT_PATIENCE, self.coordinator.report(request)).await {
-            Ok(Ok(_recorded)) => Ok(()),
-            Ok(Err(status)) if status.code() == tonic::Code::Unavailable => Err(self.lost(status.message())),
-            // The run may have ended meanwhile, of which the watch tells more.
-            Ok(Err(status)) => {
-                info!(reason = status.message(), "the report was not taken");
-                Ok(())
-            }
-            Err(_) => Err(self.lost("no answer to the last report")),
         }
     }
 
@@ -389,9 +405,6 @@ fn refused(coordinator: &Address, status: &Status) -> SessionError {
 
 /// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
 const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A report is a few hundred bytes.
-const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The coordinator waits for goodbyes about as long.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use data::{StepPlan, ValLoader, val_batches};
 use model::metric::{Metrics, summarise};
 use proto::Activity;
+use tracing::warn;
 
 use super::records::{self, Record};
 use super::schedule::Rates;
 use super::state::Best;
 use super::sum::Totals;
 use super::{Training, TrainingError};
-use crate::compute::loader_config;
 use crate::report::{EpochRecord, StepRecord};
 
 /// What follows an epoch.
@@ -82,6 +82,12 @@ impl Training<'_> {
             });
         }
         let totals = std::mem::take(&mut self.totals);
+        if totals.unreadable > 0 {
+            warn!(
+                images = totals.unreadable,
+                "images could not be decoded in this epoch and counted as empty"
+            );
+        }
         if self.parts.ring.group().rank() == 0 {
             let weights = self
                 .parts
@@ -94,7 +100,6 @@ impl Training<'_> {
                     training_losses: totals.mean_losses(),
                     validation_losses,
                     images: totals.images,
-                    unreadable: totals.unreadable,
                     redone_steps: totals.redone,
                     hash: self.state.hash(),
                     metrics,
@@ -146,7 +151,7 @@ impl Training<'_> {
         for batch in ValLoader::start(
             Arc::clone(&self.parts.validation),
             jobs.into_iter(),
-            loader_config(),
+            self.parts.loader_config,
         ) {
             let batch = batch?;
             let evaluation = self.parts.learner.evaluate(&batch);

@@ -6,9 +6,9 @@
 //!
 //! Exponents follow the magnitudes that all slots of a step have seen, a maximum, so order-free too. They start
 //! [`ROOM_BITS`] above the first magnitude. A value that does not fit is never cut off: the step is redone with a
-//! larger exponent. An exponent falls by one bit every [`FALL_STEPS`] steps while more than [`FREE_BITS`] bits are
-//! unused. As it only falls when more bits are free than it starts with, it cannot oscillate: to rise again, a
-//! magnitude must grow by more than a factor of `2^FREE_BITS`.
+//! larger exponent. Every [`FALL_STEPS`] steps an exponent falls by one bit if more than [`FREE_BITS`] bits were
+//! unused in all of these steps. As it only falls when more bits are free than it starts with, it does not
+//! oscillate: to rise again, a magnitude must exceed all those of the last [`FALL_STEPS`] steps by `2^FREE_BITS`.
 //!
 //! # Units
 //! Exponents and magnitudes are kept as the exponent field of an `f32` (0 to 255): a value has magnitude `E` when
@@ -39,6 +39,8 @@ pub const NOT_FINITE: u8 = 255;
 pub struct Exponents {
     /// One exponent for each tensor; 0 before anything was seen.
     fields: Vec<u8>,
+    /// The largest magnitude of each tensor since exponents could last fall.
+    peaks: Vec<u8>,
 }
 
 impl Exponents {
@@ -46,12 +48,13 @@ impl Exponents {
     pub fn new(tensors: usize) -> Self {
         Self {
             fields: vec![0; tensors],
+            peaks: vec![0; tensors],
         }
     }
 
-    /// Returns the exponents as bytes, for digests and files.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.fields
+    /// Returns everything as bytes, for hashes and files.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.fields[..], &self.peaks[..]].concat()
     }
 
     /// Returns the exponent of a tensor.
@@ -80,15 +83,20 @@ impl Exponents {
         }
     }
 
-    /// Lets exponents with unused bits fall, every [`FALL_STEPS`] steps. A tensor of zeros tells nothing.
-    pub fn fall(&mut self, step: u64, magnitudes: &[u8]) {
-        if !step.is_multiple_of(FALL_STEPS) {
+    /// Takes note of the magnitudes of an applied step, and every [`FALL_STEPS`] steps lets exponents with unused
+    /// bits fall. A tensor of zeros tells nothing.
+    pub fn settle(&mut self, step: u64, magnitudes: &[u8]) {
+        for (peak, &magnitude) in self.peaks.iter_mut().zip(magnitudes) {
+            *peak = magnitude.max(*peak);
+        }
+        if !(step + 1).is_multiple_of(FALL_STEPS) {
             return;
         }
-        for (field, &magnitude) in self.fields.iter_mut().zip(magnitudes) {
-            if magnitude > 0 && *field > magnitude + FREE_BITS {
+        for (field, peak) in self.fields.iter_mut().zip(&mut self.peaks) {
+            if *peak > 0 && field.saturating_sub(*peak) > FREE_BITS {
                 *field -= 1;
             }
+            *peak = 0;
         }
     }
 }
@@ -222,13 +230,26 @@ mod tests {
         assert!(!exponents.hold(&magnitudes));
         exponents.raise(&magnitudes);
         assert!(exponents.hold(&magnitudes));
-        assert_eq!(exponents.as_bytes(), [120 + ROOM_BITS, 0, 130 + ROOM_BITS]);
+        assert_eq!(exponents.fields, [120 + ROOM_BITS, 0, 130 + ROOM_BITS]);
         // One that fits stays where it is.
         exponents.raise(&[121, 100, 130]);
         assert_eq!(
-            exponents.as_bytes(),
+            exponents.fields,
             [120 + ROOM_BITS, 100 + ROOM_BITS, 130 + ROOM_BITS]
         );
+    }
+
+    #[test]
+    fn an_exponent_falls_when_bits_are_free_and_not_when_one_step_in_between_needs_them() {
+        let mut exponents = Exponents::new(2);
+        exponents.raise(&[100, 250]);
+        for step in 0..10 * FALL_STEPS {
+            // The first tensor is small, but for one step in each eight.
+            let spike = if step % FALL_STEPS == 3 { 100 } else { 60 };
+            exponents.settle(step, &[spike, 200]);
+        }
+        assert_eq!(exponents.of(0), 100 + ROOM_BITS);
+        assert_eq!(exponents.of(1), NOT_FINITE - 1 - 10);
     }
 
     proptest! {
@@ -287,7 +308,7 @@ mod tests {
                 if !exponents.hold(&magnitudes) {
                     exponents.raise(&magnitudes);
                 }
-                exponents.fall(step as u64, &magnitudes);
+                exponents.settle(step as u64, &magnitudes);
                 history.push(exponents.of(0));
             }
             let rises = history.windows(2).filter(|pair| pair[1] > pair[0]).count();

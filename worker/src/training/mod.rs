@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collective::CollectiveError;
-use data::{PictureCache, Plan, SlotBatch, StepPlan, TrainLoader};
+use data::{LoaderConfig, PictureCache, Plan, SlotBatch, StepPlan, TrainLoader};
 use model::layout::{Layout, TensorSpec};
-use proto::Recipe;
+use proto::{Activity, Recipe};
 use tracing::{debug, info, warn};
 
 use self::epoch::{EpochEnd, EpochTotals};
@@ -96,6 +96,14 @@ pub enum TrainingError {
     },
 }
 
+/// What became of a step's gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Update {
+    Applied,
+    /// It was not finite.
+    Skipped,
+}
+
 /// What a run is given.
 pub struct Parts<'a> {
     /// The hyper-parameters.
@@ -108,6 +116,8 @@ pub struct Parts<'a> {
     pub validation: Arc<PictureCache>,
     /// Delivers this rank's slots in the order of the plan.
     pub loader: TrainLoader,
+    /// Threads and queue of the validation's loader.
+    pub loader_config: LoaderConfig,
     /// What computes.
     pub learner: &'a mut dyn Learner,
     /// The peers.
@@ -165,11 +175,13 @@ impl<'a> Training<'a> {
     /// # Errors
     /// When the ring breaks or gradients stay infinite; the state is then that of the last applied step.
     pub fn run(&mut self) -> Result<Ending, TrainingError> {
+        self.parts.reporter.activity(Activity::Training);
         while let Some(step) = self.parts.plan.step(self.state.step) {
             let totals = self.sum_slots(&step)?;
             let rates = self.parts.schedule.rates(&step);
-            self.apply(&totals, &rates)?;
-            self.totals.add(&totals);
+            if self.apply(&totals, &rates)? == Update::Applied {
+                self.totals.add(&totals);
+            }
             self.report_step(&step, &totals);
 
             if step.is_last_of_epoch {
@@ -179,7 +191,9 @@ impl<'a> Training<'a> {
                 }
             }
             if totals.is_stop_requested {
-                self.save_last();
+                if !step.is_last_of_epoch {
+                    self.save_last();
+                }
                 return Ok(Ending::Stopped);
             }
         }
@@ -188,7 +202,8 @@ impl<'a> Training<'a> {
 
     /// Leaves in `sum` what all slots of the step add up to over all ranks, and returns the totals.
     ///
-    /// A step whose sums cannot be used is computed again, on every rank alike.
+    /// A step whose sums cannot be used is computed again: on every rank alike, for all hold the same sums. Where only
+    /// one rank's memory was damaged, it alone asks for the step again, and the ring ends the run.
     fn sum_slots(&mut self, step: &StepPlan) -> Result<Totals, TrainingError> {
         self.parts
             .learner
@@ -263,12 +278,13 @@ impl<'a> Training<'a> {
     }
 
     /// Applies the summed gradient, or skips the step on every rank alike when it is not finite.
-    fn apply(&mut self, totals: &Totals, rates: &Rates) -> Result<(), TrainingError> {
+    fn apply(&mut self, totals: &Totals, rates: &Rates) -> Result<Update, TrainingError> {
         scale_all(self.sum.gradient_mut(), totals.images as f32 / totals.normaliser);
         let norm = global_norm(self.sum.gradient());
         let step = self.state.step;
         self.state.step += 1;
-        if !norm.is_finite() || totals.magnitudes.contains(&NOT_FINITE) {
+        let are_statistics_finite = self.sum.statistics().iter().all(|value| value.is_finite());
+        if !norm.is_finite() || !are_statistics_finite || totals.magnitudes.contains(&NOT_FINITE) {
             return self.skip(&totals.magnitudes);
         }
         let clip = self.parts.recipe.clip_norm;
@@ -288,15 +304,15 @@ impl<'a> Training<'a> {
         );
         state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
-        state.exponents.fall(step, &totals.magnitudes);
+        state.exponents.settle(step, &totals.magnitudes);
         let every = u64::from(self.parts.recipe.hash_every);
         if every > 0 && state.step.is_multiple_of(every) {
             info!(step = state.step, hash = %state.hash().state, "state");
         }
-        Ok(())
+        Ok(Update::Applied)
     }
 
-    fn skip(&mut self, magnitudes: &[u8]) -> Result<(), TrainingError> {
+    fn skip(&mut self, magnitudes: &[u8]) -> Result<Update, TrainingError> {
         self.state.nonfinite_run += 1;
         let steps = self.state.nonfinite_run;
         let step = self.state.step - 1;
@@ -310,7 +326,7 @@ impl<'a> Training<'a> {
         if steps >= self.parts.recipe.nonfinite_max {
             return Err(TrainingError::NotFinite { step, steps, tensor });
         }
-        Ok(())
+        Ok(Update::Skipped)
     }
 
     /// Returns this rank's share of `items` things that are dealt in order.

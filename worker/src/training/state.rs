@@ -70,7 +70,7 @@ impl State {
         for moment in &self.moments {
             optimizer.update(bytemuck::cast_slice(moment));
         }
-        optimizer.update(self.exponents.as_bytes());
+        optimizer.update(self.exponents.to_bytes());
         let optimizer = digest(optimizer);
         let mut state = Sha256::new();
         for part in [parameters, buffers, optimizer, ema] {
