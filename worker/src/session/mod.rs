@@ -33,7 +33,7 @@ use tracing::{info, warn};
 pub use self::error::SessionError;
 use self::verdict::{delivery_failure, end_of, failed, finish, tell};
 use crate::address::{Advertise, advertised};
-use crate::compute::{Compute, Done, Place};
+use crate::compute::{Cards, Compute, Done, Place};
 use crate::connect;
 use crate::delivery::{Delivery, Pulse};
 use crate::heartbeat::{Heartbeats, Lease};
@@ -99,8 +99,8 @@ fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
 struct Part {
     sender: Sender,
     roster: Roster,
-    done: oneshot::Receiver<anyhow::Result<Done>>,
-    delivered: JoinHandle<Result<(), Status>>,
+    /// Aborted with this, so that training never waits for a queue that nobody empties.
+    delivered: AbortOnDropHandle<Result<(), Status>>,
     decisions: Streaming<wire::WatchResponse>,
     /// Ends the ring.
     cancelled: CancellationToken,
@@ -119,6 +119,8 @@ struct Session {
     worker: WorkerId,
     recipe: Recipe,
     stop: Arc<AtomicBool>,
+    /// The end of training, until it has come.
+    training: Option<oneshot::Receiver<anyhow::Result<Done>>>,
 }
 
 impl Session {
@@ -156,19 +158,39 @@ impl Session {
             worker,
             recipe,
             stop,
+            training: None,
         })
     }
 
-    /// Joins, trains, and returns how the run ended.
+    /// Joins, trains, and returns how the run ended, when the compute thread has ended too: a process that exits while
+    /// a thread computes may crash in its libraries.
     async fn take_part(mut self, address: Address) -> Result<Ending, SessionError> {
-        let mut compute = Compute::start(
+        let compute = Compute::start(
             self.recipe.clone(),
             self.config.host.clone(),
             Arc::clone(&self.stop),
         )
         .map_err(|error| SessionError::Compute(error.into()))?;
+        self.training = Some(compute.done);
+        let result = self.conduct(address, compute.cards, compute.place).await;
+        if self.training.is_some()
+            && timeout(UNWIND_PATIENCE, end_of(&mut self.training))
+                .await
+                .is_err()
+        {
+            warn!("training did not unwind in time; leaving it");
+        }
+        result
+    }
+
+    async fn conduct(
+        &mut self,
+        address: Address,
+        mut cards: oneshot::Receiver<anyhow::Result<Cards>>,
+        place: oneshot::Sender<Place>,
+    ) -> Result<Ending, SessionError> {
         let cards = tokio::select! {
-            cards = &mut compute.cards => cards
+            cards = &mut cards => cards
                 .map_err(|closed| SessionError::Compute(closed.into()))?
                 .map_err(SessionError::Prepare)?,
             () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
@@ -198,8 +220,8 @@ impl Session {
         let _ring_guard = cancelled.clone().drop_guard();
         let (group, links) = self.ring(&roster, sender, cancelled.clone());
         let (delivery, delivered) = Delivery::start(self.channel.clone(), sender, steps, pulse);
-        if compute
-            .place
+        let delivered = AbortOnDropHandle::new(delivered);
+        if place
             .send(Place {
                 group,
                 links,
@@ -209,11 +231,9 @@ impl Session {
         {
             warn!("the compute thread ended before training");
         }
-        let done = compute.done;
         self.attend(Part {
             sender,
             roster,
-            done,
             delivered,
             decisions,
             cancelled,
@@ -222,7 +242,7 @@ impl Session {
         .await
     }
 
-    async fn join(&mut self, address: Address, cards: crate::compute::Cards) -> Result<Lease, SessionError> {
+    async fn join(&mut self, address: Address, cards: Cards) -> Result<Lease, SessionError> {
         let threads = self.config.host.threads.map_or_else(
             || std::thread::available_parallelism().map_or(1, usize::from),
             usize::from,
@@ -313,7 +333,6 @@ impl Session {
         let Part {
             sender,
             roster,
-            mut done,
             delivered,
             mut decisions,
             cancelled,
@@ -321,7 +340,6 @@ impl Session {
         } = part;
         let mut delivered = Some(delivered);
         let mut reporting = None;
-        let mut is_training = true;
         loop {
             tokio::select! {
                 // The end of the run comes first: whatever is still to be reported, nobody waits for it any more.
@@ -329,9 +347,6 @@ impl Session {
                 decision = decisions.message() => match self.decision(decision)? {
                     Decision::RunEnded(ended) => {
                         cancelled.cancel();
-                        if is_training && timeout(UNWIND_PATIENCE, &mut done).await.is_err() {
-                            warn!("training did not unwind in time; leaving it");
-                        }
                         self.leave(sender).await;
                         return Ok(ended.try_into()?);
                     }
@@ -339,17 +354,17 @@ impl Session {
                     Decision::Roster(_) => warn!("another roster during a run is not understood; ignored"),
                 },
                 () = lapsed.cancelled() => return Err(self.lost("it does not answer heartbeats")),
-                result = &mut done, if is_training => {
-                    is_training = false;
+                result = end_of(&mut self.training), if self.training.is_some() => {
+                    self.training = None;
                     let done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
                     let client = self.coordinator.clone();
-                    reporting = Some(tokio::spawn(finish(client, sender, roster.clone(), done, delivered.take())));
+                    reporting = Some(spawn(finish(client, sender, roster.clone(), done, delivered.take())));
                 }
-                ended = end_of(&mut delivered), if is_training => {
+                ended = end_of(&mut delivered), if self.training.is_some() => {
                     delivered = None;
                     if let Some(failure) = delivery_failure(ended) {
                         let client = self.coordinator.clone();
-                        reporting = Some(tokio::spawn(tell(client, sender, failed(failure))));
+                        reporting = Some(spawn(tell(client, sender, failed(failure))));
                     }
                 }
                 told = end_of(&mut reporting) => {
@@ -394,6 +409,11 @@ impl Session {
             reason: reason.to_owned(),
         }
     }
+}
+
+/// Starts a task that ends with its handle.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 fn refused(coordinator: &Address, status: &Status) -> SessionError {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use collective::{CollectiveError, LinkError, Neighbour};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::{Finished, LinkLost, Outcome, RefusalKind, Report, Roster, Sender, WorkerId, wire};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 use tracing::info;
@@ -24,7 +25,7 @@ pub(super) async fn finish(
     sender: Sender,
     roster: Roster,
     mut done: anyhow::Result<Done>,
-    mut delivered: Option<JoinHandle<Result<(), Status>>>,
+    mut delivered: Option<AbortOnDropHandle<Result<(), Status>>>,
 ) -> Result<(), String> {
     let _links_open = done.as_mut().ok().and_then(|done| done.ring.take());
     let mut report = verdict(done, &roster, sender.worker);
@@ -62,8 +63,8 @@ pub(super) async fn tell(
     }
 }
 
-/// Waits for the end of a task, or without end when there is none.
-pub(super) async fn end_of<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+/// Waits for something to end, or without end when there is nothing.
+pub(super) async fn end_of<F: Future + Unpin>(task: &mut Option<F>) -> F::Output {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
