@@ -78,7 +78,8 @@ impl Membership {
         } = &mut self.phase
         {
             finish_by.get_or_insert(now + grace);
-            suspicions.retain(|suspicion| suspicion.rank != rank);
+            // A link that broke stays broken: whoever waits at its other end will never finish.
+            suspicions.retain(|suspicion| suspicion.rank != rank || suspicion.evidence.is_link_lost());
         }
         let parts: Vec<&Finished> = self
             .seats
@@ -116,11 +117,12 @@ impl Membership {
         Ok(vec![])
     }
 
-    /// Notes evidence against a member, unless nothing more is expected of it or the same is known already.
+    /// Notes evidence against a member, unless nothing more is expected of it or the same is known already. A member that
+    /// has finished is still expected to deliver what its links hold.
     pub(super) fn suspect(&mut self, now: Duration, rank: usize, evidence: Evidence) {
         let seat = &self.seats[rank];
         let decide_at = now + self.terms.timing.settle;
-        if seat.finished.is_some() || seat.left {
+        if seat.left || (seat.finished.is_some() && !evidence.is_link_lost()) {
             return;
         }
         if let Phase::Running { suspicions, .. } = &mut self.phase

@@ -33,8 +33,8 @@ impl Default for Timing {
             reminder: Duration::from_secs(10),
             // Machines of a cluster may come up hours apart.
             join_timeout: None,
-            // A step of a large model on a slow CPU, and an upload of its weights.
-            stop_grace: Duration::from_secs(60),
+            // A validation that is under way, a step, and an upload. A second signal ends at once.
+            stop_grace: Duration::from_secs(300),
             // Ranks finish at the same step; only rank 0 uploads, at worst 1 GiB at 30 Mbit/s.
             finish_grace: Duration::from_secs(300),
         }

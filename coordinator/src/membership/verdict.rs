@@ -124,6 +124,11 @@ impl Evidence {
         }
     }
 
+    /// Whether a neighbour reports a broken link.
+    pub(super) const fn is_link_lost(&self) -> bool {
+        matches!(self, Self::LinkLost { .. })
+    }
+
     const fn on_the_wire(&self) -> LossEvidence {
         match self {
             Self::LeaseLapsed { .. } => LossEvidence::LeaseLapsed,

@@ -61,6 +61,31 @@ fn a_broken_link_between_living_workers_ends_the_run_after_a_moment() {
 }
 
 #[test]
+fn a_broken_link_to_a_worker_that_has_finished_ends_the_run_too_whichever_report_comes_first() {
+    let lost = || {
+        Report::LinkLost(LinkLost {
+            neighbour: 1,
+            reason: "reset".into(),
+        })
+    };
+    let completed = || finished(Outcome::Completed);
+    // Worker 1 has rank 1, worker 2 has rank 0.
+    for (first, second) in [((2, lost()), (1, completed())), ((1, completed()), (2, lost()))] {
+        let mut membership = running();
+        assert_eq!(report(&mut membership, 2.0, first.0, first.1), []);
+        assert_eq!(report(&mut membership, 2.0, second.0, second.1), []);
+        let failure = Failure::Lost {
+            member: member(1, 1, "b"),
+            evidence: Evidence::LinkLost {
+                reporter: 0,
+                reason: "reset".into(),
+            },
+        };
+        assert_eq!(tick(&mut membership, 3.0), failed(failure));
+    }
+}
+
+#[test]
 fn a_watch_that_is_opened_again_in_time_clears_the_suspicion() {
     let mut membership = running();
     assert_eq!(close_watch(&mut membership, 2.0, 1, 1), []);
