@@ -14,7 +14,11 @@ use tokio_util::sync::CancellationToken;
 use worker::ring::links::GrpcLinks;
 
 fn own() -> Sender {
-    Sender { run: RunId::from_u128(1), worker: WorkerId::from_u128(2), generation: Generation(1) }
+    Sender {
+        run: RunId::from_u128(1),
+        worker: WorkerId::from_u128(2),
+        generation: Generation(1),
+    }
 }
 
 /// Returns an address at which nobody listens.
@@ -29,7 +33,16 @@ async fn a_rank_that_only_waits_for_its_left_hears_that_its_right_is_gone() {
     let mut links = GrpcLinks::open(own(), nobody(), from_left, CancellationToken::new());
     let received = timeout(Duration::from_secs(10), spawn_blocking(move || links.receive())).await;
     let error = received.expect("no hang").unwrap().unwrap_err();
-    assert!(matches!(error, LinkError::Refused { neighbour: Neighbour::Right, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            LinkError::Refused {
+                neighbour: Neighbour::Right,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -42,6 +55,18 @@ async fn a_cancelled_generation_wakes_a_rank_that_waits() {
     let mut links = GrpcLinks::open(own(), address, from_left, cancelled.clone());
     let waiting = spawn_blocking(move || links.receive());
     cancelled.cancel();
-    let error = timeout(Duration::from_secs(10), waiting).await.expect("no hang").unwrap().unwrap_err();
-    assert!(matches!(error, LinkError::Closed { neighbour: Neighbour::Left }), "{error}");
+    let error = timeout(Duration::from_secs(10), waiting)
+        .await
+        .expect("no hang")
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            LinkError::Closed {
+                neighbour: Neighbour::Left
+            }
+        ),
+        "{error}"
+    );
 }

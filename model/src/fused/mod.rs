@@ -4,6 +4,14 @@
 //! SiLU as a single operation that keeps nothing but its input for the backward pass. Each has a default made
 //! of burn's operations, which every backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
 
+#![cfg_attr(
+    feature = "tch",
+    allow(
+        deprecated,
+        reason = "burn-tch is deprecated, and pinned: it is the only CUDA path besides CubeCL"
+    )
+)]
+
 mod autodiff;
 mod composed;
 #[cfg(feature = "flex")]

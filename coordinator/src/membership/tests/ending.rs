@@ -63,14 +63,16 @@ fn a_stop_is_asked_for_once_and_ends_when_the_workers_have_stopped() {
 fn a_stop_that_takes_too_long_or_is_asked_for_again_ends_at_once() {
     let mut membership = running();
     membership.handle(seconds(2.0), Event::StopRequested).unwrap();
+    let grace = Timing::default().stop_grace;
+    let end = 2.0 + grace.as_secs_f64();
     for worker in [1, 2, 3] {
-        heartbeat(&mut membership, 61.0, worker);
+        heartbeat(&mut membership, end - 1.0, worker);
     }
     let failure = Failure::StopTookTooLong {
-        grace: Timing::default().stop_grace,
+        grace,
         unfinished: vec![0, 1, 2],
     };
-    assert_eq!(tick(&mut membership, 62.0), failed(failure));
+    assert_eq!(tick(&mut membership, end), failed(failure));
 
     let mut membership = running();
     membership.handle(seconds(2.0), Event::StopRequested).unwrap();
