@@ -23,9 +23,10 @@ mod val;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
+use model::yolo::MAX_STRIDE;
 
 /// Trains YOLO detectors on one machine or many.
 #[derive(Parser)]
@@ -57,6 +58,16 @@ enum Command {
 fn load_weights(path: &Path) -> anyhow::Result<Weights> {
     // The error tells its cause itself.
     weights::load(path).map_err(|error| anyhow!("cannot use the weights {}: {error}", path.display()))
+}
+
+/// Returns the image size to compute with: the one asked for, or that of the training.
+fn image_size(asked: Option<u32>, weights: &Weights) -> anyhow::Result<u32> {
+    let size = asked.unwrap_or(weights.metadata.image_size);
+    ensure!(
+        size > 0 && size.is_multiple_of(MAX_STRIDE as u32),
+        "--imgsz {size} is not a multiple of {MAX_STRIDE}"
+    );
+    Ok(size)
 }
 
 /// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use coordinator::run_directory::claim;
 use data::{Dataset, Limits, Picture, SampleId, Split, letterbox, rectangle_around};
 use image::RgbImage;
 use model::decode::decode;
@@ -14,7 +15,7 @@ use model::yolo::{MAX_STRIDE, Yolo};
 use serde::Serialize;
 
 use crate::draw::{LabelledBox, draw_boxes};
-use crate::load_weights;
+use crate::{image_size, load_weights};
 
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     save_json: bool,
     /// Folder that holds the results' folder
-    #[arg(long, value_name = "DIR", default_value = "runs")]
+    #[arg(long, value_name = "DIR", default_value = coordinator::DEFAULT_PROJECT)]
     project: PathBuf,
     /// Name of the results' folder; a number is added when it is taken
     #[arg(long, default_value = "predict")]
@@ -78,11 +79,7 @@ struct DetectionReport {
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let weights = load_weights(&args.weights)?;
     let names = &weights.metadata.names;
-    let image_size = args.imgsz.unwrap_or(weights.metadata.image_size);
-    ensure!(
-        image_size > 0 && image_size.is_multiple_of(MAX_STRIDE as u32),
-        "--imgsz {image_size} is not a multiple of {MAX_STRIDE}"
-    );
+    let image_size = image_size(args.imgsz, &weights)?;
     for (flag, value) in [("--conf", args.conf), ("--iou", args.iou)] {
         ensure!(
             (0.0..=1.0).contains(&value),
@@ -128,7 +125,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         println!("{name}: {}", summary(&detections, names));
         let folder = match &mut folder {
             Some(folder) => folder,
-            none => none.insert(new_folder(&args.project, &args.name)?),
+            none => none.insert(claim(&args.project, &args.name)?),
         };
         write_picture(&folder.join(&name), picture, &detections, names)?;
         reports.push(report(name, &detections, names));
@@ -277,28 +274,3 @@ impl Pictures {
         })
     }
 }
-
-/// Makes `project/name`, or `project/name2` and so on when it is taken.
-fn new_folder(project: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(project).with_context(|| format!("cannot create {}", project.display()))?;
-    for number in 1..=FOLDERS_MAX {
-        let suffix = if number == 1 {
-            String::new()
-        } else {
-            number.to_string()
-        };
-        let folder = project.join(format!("{name}{suffix}"));
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot create {}", folder.display())),
-        }
-    }
-    anyhow::bail!(
-        "{} holds {FOLDERS_MAX} folders named {name} already",
-        project.display()
-    )
-}
-
-/// Bounds the search for a free folder name.
-const FOLDERS_MAX: u32 = 10_000;

@@ -39,10 +39,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Folder that holds the run's folder
-    #[arg(long, value_name = "DIR", default_value = "runs")]
+    #[arg(long, value_name = "DIR", default_value = coordinator::DEFAULT_PROJECT)]
     project: PathBuf,
     /// Name of the run's folder; a number is added when it is taken
-    #[arg(long, default_value = "train")]
+    #[arg(long, default_value = coordinator::DEFAULT_NAME)]
     name: String,
     /// All hyper-parameters. Without `--data`, and with `--data shapes`, the defaults are those of the demo: 96 pixels,
     /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic
@@ -249,7 +249,7 @@ const WORKERS_PATIENCE: Duration = Duration::from_secs(6);
 /// Folder of the workers' logs in the run's directory.
 const LOGS: &str = "logs";
 
-/// The demo: what reaches a useful detector in about two minutes on two cores.
+/// The demo: what reaches a useful detector in about twenty seconds on two cores.
 const DEMO_IMAGE_SIZE: u32 = 96;
 const DEMO_EPOCHS: u32 = 14;
 const DEMO_NOMINAL_BATCH: u32 = 16;

@@ -14,7 +14,7 @@ use worker::compute::loader_config;
 use worker::training::learner::Learner;
 use worker::yolo::YoloLearner;
 
-use crate::load_weights;
+use crate::{image_size, load_weights};
 
 /// Arguments of `val`.
 #[derive(Debug, clap::Args)]
@@ -83,11 +83,7 @@ struct Report {
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let weights = load_weights(&args.weights)?;
     let names = weights.metadata.names.clone();
-    let image_size = args.imgsz.unwrap_or(weights.metadata.image_size);
-    ensure!(
-        image_size > 0 && image_size.is_multiple_of(32),
-        "--imgsz {image_size} is not a multiple of 32"
-    );
+    let image_size = image_size(args.imgsz, &weights)?;
     let dataset = Arc::new(Dataset::open(&args.data, args.split.into(), &Limits::default())?);
     ensure!(
         dataset.names == names,

@@ -4,26 +4,21 @@
 //! same bits. That needs the same program, the same backend, and the same processor features, by which CPU
 //! backends choose their kernels. libtorch also needs the same number of threads; flex does not depend on it.
 
-use std::num::NonZeroUsize;
-
 use model::device::Device;
 use proto::Fingerprint;
 
 /// Returns one line that is equal for two workers when their arithmetic is, as far as can be told.
-pub fn arithmetic(device: &Device, threads: Option<NonZeroUsize>) -> String {
+pub fn arithmetic(device: &Device, threads: usize) -> String {
     // Without the index: GPUs of one host are taken to be alike.
     let backend: String = format!("{device:?}")
         .chars()
         .filter(|c| !c.is_ascii_digit())
         .collect();
     let threads = if backend.to_lowercase().contains("torch") {
-        threads.or_else(|| std::thread::available_parallelism().ok())
+        format!(", threads {threads}")
     } else {
-        None
+        String::new()
     };
-    let threads = threads
-        .map(|threads| format!(", threads {threads}"))
-        .unwrap_or_default();
     format!(
         "backend {backend}{threads}, processor {}, program {}",
         processor(),

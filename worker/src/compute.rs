@@ -147,7 +147,7 @@ fn slot_jobs(plan: Plan, first: u64, group: Group) -> impl Iterator<Item = SlotJ
 fn piece_sizes(recipe: &Recipe) -> PieceSizes {
     let segment_bytes = PieceSizes::default().segment_bytes();
     // Invariant: a valid recipe has a bucket of 1 to 1024 MiB.
-    PieceSizes::new((recipe.bucket_mib as usize) << 20, segment_bytes).expect("a valid bucket size")
+    PieceSizes::new(recipe.bucket_bytes(), segment_bytes).expect("a valid bucket size")
 }
 
 /// Returns the size of a loader: one thread ahead of the model, and a few batches ready.

@@ -36,6 +36,14 @@ pub struct HostOptions {
     pub data: Option<PathBuf>,
 }
 
+impl HostOptions {
+    /// Returns the number of threads to compute with.
+    pub fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.map_or_else(cores, NonZeroUsize::get)
+    }
+}
+
 /// Everything that was opened.
 pub struct Prepared {
     /// Training images.
@@ -201,7 +209,7 @@ fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initia
             layout.parameter_count()
         ),
         arithmetic: match recipe.sum {
-            SumKind::Exact => arithmetic(learner.yolo().device(), host.threads),
+            SumKind::Exact => arithmetic(learner.yolo().device(), host.thread_count()),
             SumKind::F32 => String::new(),
         },
     }

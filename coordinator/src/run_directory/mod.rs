@@ -73,7 +73,6 @@ impl RunDirectory {
             let path = path.to_owned();
             |cause| RunDirectoryError::Create { path, cause }
         };
-        fs::create_dir_all(project).map_err(failed(project))?;
         let path = claim(project, name)?;
         let weights = path.join(WEIGHTS);
         fs::create_dir(&weights).map_err(failed(&weights))?;
@@ -110,8 +109,15 @@ impl RunDirectory {
     }
 }
 
-/// Takes the first free name.
-fn claim(project: &Path, name: &str) -> Result<PathBuf, RunDirectoryError> {
+/// Makes the folder `project/name`, or `project/name2`, `name3`, ... when that is taken, and returns its path.
+///
+/// # Errors
+/// When the system refuses, or too many are taken.
+pub fn claim(project: &Path, name: &str) -> Result<PathBuf, RunDirectoryError> {
+    fs::create_dir_all(project).map_err(|cause| RunDirectoryError::Create {
+        path: project.to_owned(),
+        cause,
+    })?;
     for number in 1..=DIRECTORIES_MAX {
         let path = if number == 1 {
             project.join(name)

@@ -195,6 +195,11 @@ impl Recipe {
         })
     }
 
+    /// Size of a gradient bucket in bytes.
+    pub fn bucket_bytes(&self) -> usize {
+        (self.bucket_mib as usize) << 20
+    }
+
     /// Number of slots in a full batch, which bounds the useful number of workers.
     pub fn slots(&self) -> u32 {
         self.batch.div_ceil(self.micro_batch().max(1))

@@ -5,6 +5,7 @@
 //! happens, the session ends within seconds of the run's end, and every wait is bounded: by a deadline, or by the
 //! coordinator's silence, which ends the session too.
 
+mod calls;
 mod error;
 mod verdict;
 
@@ -17,9 +18,7 @@ use collective::{Group, Links, memory_ring};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::wire::watch_response::Decision;
-use proto::{
-    Address, Candidate, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, transport, wire,
-};
+use proto::{Address, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, transport, wire};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,13 +29,14 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use self::calls::refused;
 pub use self::error::SessionError;
 use self::verdict::{delivery_failure, end_of, failed, finish, tell};
 use crate::address::{Advertise, advertised};
 use crate::compute::{Cards, Compute, Done, Place};
 use crate::connect;
 use crate::delivery::{Delivery, Pulse};
-use crate::heartbeat::{Heartbeats, Lease};
+use crate::heartbeat::Heartbeats;
 use crate::prepare::HostOptions;
 use crate::ring::links::GrpcLinks;
 use crate::ring::service::Exchange;
@@ -242,48 +242,6 @@ impl Session {
         .await
     }
 
-    async fn join(&mut self, address: Address, cards: Cards) -> Result<Lease, SessionError> {
-        let threads = self.config.host.threads.map_or_else(
-            || std::thread::available_parallelism().map_or(1, usize::from),
-            usize::from,
-        );
-        let candidate = Candidate {
-            run: self.run,
-            worker: self.worker,
-            version: proto::VERSION.to_owned(),
-            host: crate::address::host_name(),
-            address,
-            device: self.config.host.device.clone(),
-            threads: threads as u32,
-            dataset: cards.dataset,
-            model: cards.model,
-        };
-        let response = self
-            .coordinator
-            .join(wire::JoinRequest::from(candidate))
-            .await
-            .map_err(|status| refused(&self.config.coordinator, &status))?
-            .into_inner();
-        info!("joined the run; waiting for all workers");
-        Ok(Lease {
-            interval: Duration::from_millis(response.heartbeat_interval_milliseconds.into()),
-            silence: Duration::from_millis(response.lease_milliseconds.into()),
-        })
-    }
-
-    async fn watch(&mut self) -> Result<Streaming<wire::WatchResponse>, SessionError> {
-        let request = wire::WatchRequest {
-            run_id: self.run.to_string(),
-            worker_id: self.worker.to_string(),
-        };
-        let stream = self
-            .coordinator
-            .watch(request)
-            .await
-            .map_err(|status| refused(&self.config.coordinator, &status))?;
-        Ok(stream.into_inner())
-    }
-
     /// Waits for the roster; the inner error is a run that ended before it had one.
     async fn roster(
         &self,
@@ -293,7 +251,7 @@ impl Session {
         loop {
             let decision = tokio::select! {
                 decision = decisions.message() => self.decision(decision)?,
-                () = lapsed.cancelled() => return Err(self.lost("it does not answer heartbeats")),
+                () = lapsed.cancelled() => return Err(self.lost(SILENT)),
                 () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
             };
             match decision {
@@ -353,7 +311,7 @@ impl Session {
                     Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
                     Decision::Roster(_) => warn!("another roster during a run is not understood; ignored"),
                 },
-                () = lapsed.cancelled() => return Err(self.lost("it does not answer heartbeats")),
+                () = lapsed.cancelled() => return Err(self.lost(SILENT)),
                 result = end_of(&mut self.training), if self.training.is_some() => {
                     self.training = None;
                     let done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
@@ -380,35 +338,6 @@ impl Session {
             }
         }
     }
-
-    /// Says goodbye, so that the coordinator need not wait for this worker; nobody minds if it is not heard.
-    async fn leave(&mut self, sender: Sender) {
-        let request = wire::LeaveRequest {
-            sender: Some(sender.into()),
-            reason: String::new(),
-        };
-        let _ = timeout(LEAVE_PATIENCE, self.coordinator.leave(request)).await;
-    }
-
-    fn decision(
-        &self,
-        message: Result<Option<wire::WatchResponse>, Status>,
-    ) -> Result<Decision, SessionError> {
-        match message {
-            Ok(Some(response)) => Ok(response
-                .decision
-                .ok_or(proto::ParseError::Missing { field: "decision" })?),
-            Ok(None) => Err(self.lost("it closed the watch stream before the run ended")),
-            Err(status) => Err(self.lost(status.message())),
-        }
-    }
-
-    fn lost(&self, reason: &str) -> SessionError {
-        SessionError::CoordinatorLost {
-            coordinator: self.config.coordinator.clone(),
-            reason: reason.to_owned(),
-        }
-    }
 }
 
 /// Starts a task that ends with its handle.
@@ -416,15 +345,8 @@ fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> A
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-fn refused(coordinator: &Address, status: &Status) -> SessionError {
-    SessionError::Refused {
-        coordinator: coordinator.clone(),
-        reason: status.message().to_owned(),
-    }
-}
-
 /// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
 const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The coordinator waits for goodbyes about as long.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+/// Why a coordinator counts as lost whose lease has lapsed.
+const SILENT: &str = "it does not answer heartbeats";

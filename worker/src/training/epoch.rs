@@ -14,18 +14,6 @@ use super::sum::Totals;
 use super::{Training, TrainingError};
 use crate::report::{EpochRecord, StepRecord};
 
-/// What follows an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EpochEnd {
-    /// The next epoch.
-    Next,
-    /// The end: no better epoch for `patience` epochs.
-    OutOfPatience {
-        /// The best epoch, counted from zero.
-        best: u32,
-    },
-}
-
 /// Losses and images of the epoch so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EpochTotals {
@@ -68,8 +56,8 @@ impl Training<'_> {
         }
     }
 
-    /// Validates the averaged weights, reports the epoch and decides whether to go on; alike on all ranks.
-    pub(super) fn finish_epoch(&mut self, step: &StepPlan, rates: &Rates) -> Result<EpochEnd, TrainingError> {
+    /// Validates the averaged weights and reports the epoch; alike on all ranks.
+    pub(super) fn finish_epoch(&mut self, step: &StepPlan, rates: &Rates) -> Result<(), TrainingError> {
         self.parts.reporter.activity(Activity::Validating);
         let (metrics, validation_losses) = self.validate()?;
         self.parts.reporter.activity(Activity::Saving);
@@ -89,10 +77,7 @@ impl Training<'_> {
             );
         }
         if self.parts.ring.group().rank() == 0 {
-            let weights = self
-                .parts
-                .learner
-                .weights(&self.state.ema_parameters, &self.state.ema_buffers);
+            let weights = self.averaged_weights();
             self.parts.reporter.epoch(
                 EpochRecord {
                     epoch: step.epoch,
@@ -111,30 +96,29 @@ impl Training<'_> {
         }
         self.epochs += 1;
         self.parts.reporter.activity(Activity::Training);
-        Ok(match self.state.best {
-            Some(best) if self.is_out_of_patience(step.epoch - best.epoch) => {
-                EpochEnd::OutOfPatience { best: best.epoch }
-            }
-            _ => EpochEnd::Next,
-        })
+        Ok(())
     }
 
-    fn is_out_of_patience(&self, epochs_since_best: u32) -> bool {
-        self.parts
-            .recipe
-            .early_stop()
-            .is_some_and(|patience| epochs_since_best >= patience)
+    /// Returns the best epoch when patience has ended at the end of `epoch`.
+    pub(super) fn best_out_of_patience(&self, epoch: u32) -> Option<u32> {
+        let (best, patience) = (self.state.best?, self.parts.recipe.early_stop()?);
+        (epoch - best.epoch >= patience).then_some(best.epoch)
     }
 
     /// Sends the averaged weights of an epoch that was not finished.
     pub(super) fn save_last(&mut self) {
         if self.parts.ring.group().rank() == 0 {
-            let weights = self
-                .parts
-                .learner
-                .weights(&self.state.ema_parameters, &self.state.ema_buffers);
+            let weights = self.averaged_weights();
             self.parts.reporter.last_weights(weights);
         }
+    }
+
+    /// Returns the averaged weights as a weights file.
+    fn averaged_weights(&self) -> Vec<u8> {
+        let state = &self.state;
+        self.parts
+            .learner
+            .weights(&state.ema_parameters, &state.ema_buffers)
     }
 
     /// Returns metrics and mean losses over the whole validation set, the same on every rank.
@@ -144,9 +128,9 @@ impl Training<'_> {
             .load(&self.state.ema_parameters, &self.state.ema_buffers);
         let recipe = self.parts.recipe;
         let dataset = self.parts.validation.dataset();
-        let mut jobs = val_batches(dataset, recipe.imgsz, recipe.micro_batch() as usize);
+        let jobs = val_batches(dataset, recipe.imgsz, recipe.micro_batch() as usize);
         let own = self.shard(jobs.len());
-        let jobs: Vec<_> = jobs.drain(own).collect();
+        let jobs = jobs[own].to_vec();
         let mut evaluated = Vec::with_capacity(jobs.len());
         for batch in ValLoader::start(
             Arc::clone(&self.parts.validation),

@@ -26,7 +26,7 @@ use model::layout::{Layout, TensorSpec};
 use proto::{Activity, Recipe};
 use tracing::{debug, info, warn};
 
-use self::epoch::{EpochEnd, EpochTotals};
+use self::epoch::EpochTotals;
 use self::fixed_point::NOT_FINITE;
 use self::learner::Learner;
 use self::schedule::{Rates, Schedule};
@@ -143,8 +143,7 @@ impl<'a> Training<'a> {
     pub fn new(parts: Parts<'a>, state: State) -> Self {
         let layout = parts.learner.layout().clone();
         let recipe = parts.recipe;
-        let bucket_bytes = (recipe.bucket_mib as usize) << 20;
-        let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), bucket_bytes);
+        let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes());
         Self {
             parts,
             layout,
@@ -185,9 +184,9 @@ impl<'a> Training<'a> {
             self.report_step(&step, &totals);
 
             if step.is_last_of_epoch {
-                match self.finish_epoch(&step, &rates)? {
-                    EpochEnd::Next => {}
-                    EpochEnd::OutOfPatience { best } => return Ok(Ending::OutOfPatience { best }),
+                self.finish_epoch(&step, &rates)?;
+                if let Some(best) = self.best_out_of_patience(step.epoch) {
+                    return Ok(Ending::OutOfPatience { best });
                 }
             }
             if totals.is_stop_requested {
