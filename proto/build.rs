@@ -2,12 +2,13 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "proto/ringmaster/v1/membership.proto",
     "proto/ringmaster/v1/recipe.proto",
     "proto/ringmaster/v1/coordinator.proto",
     "proto/ringmaster/v1/exchange.proto",
     "proto/ringmaster/v1/artifact.proto",
+    "proto/ringmaster/v1/state.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -111,6 +111,12 @@ pub struct RecipeArgs {
     pub sum: Option<SumKind>,
     #[arg(long, alias = "hash_every", value_name = "STEPS", help = described("Steps between two log lines with the hash of the state; 0 for none", |r| r.hash_every))]
     pub hash_every: Option<u32>,
+    #[arg(long, alias = "checkpoint_every", value_name = "STEPS", help = described("Steps between two checkpoints; 0 for none by steps", |r| r.checkpoint_every))]
+    pub checkpoint_every: Option<u32>,
+    #[arg(long, alias = "save_period", value_name = "EPOCHS", help = described("Epochs between two checkpoints; 0 for none by epochs", |r| r.save_period))]
+    pub save_period: Option<u32>,
+    #[arg(long, alias = "digest_every", value_name = "STEPS", help = described("Steps between two comparisons of the workers' states; 0 for none", |r| r.digest_every))]
+    pub digest_every: Option<u32>,
 }
 
 /// Why the arguments give no recipe.
@@ -194,7 +200,7 @@ impl RecipeArgs {
                 nonfinite_max,
                 bucket_mib,
                 sum,
-                hash_every
+                hash_every, checkpoint_every, save_period, digest_every
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::parse::{ParseError, known, required, sentence};
-use crate::roster::Member;
+use crate::parse::{ParseError, known, sentence};
 use crate::wire;
 
 /// How a run, or one worker's part in it, ended.
@@ -24,30 +23,8 @@ pub struct Ending {
     pub outcome: Outcome,
     /// One sentence for people.
     pub reason: String,
-    /// The member whose loss ended the run, if that was the cause.
-    pub lost: Option<LostMember>,
-}
-
-/// A member that was lost, and how that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostMember {
-    /// Who.
-    pub member: Member,
-    /// What showed it.
-    pub evidence: LossEvidence,
-}
-
-/// What showed that a member is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LossEvidence {
-    /// No heartbeat within the lease.
-    LeaseLapsed,
-    /// Its Watch stream closed and was not opened again.
-    WatchClosed,
-    /// A ring neighbour reported the link broken.
-    LinkLost,
-    /// It said goodbye before its work was done.
-    Left,
+    /// Whether it can be resumed from its newest checkpoint.
+    pub resumable: bool,
 }
 
 impl fmt::Display for Outcome {
@@ -85,38 +62,6 @@ impl From<Outcome> for wire::Outcome {
     }
 }
 
-impl TryFrom<wire::LostMember> for LostMember {
-    type Error = ParseError;
-
-    fn try_from(lost: wire::LostMember) -> Result<Self, ParseError> {
-        Ok(Self {
-            member: required("member", lost.member)?.try_into()?,
-            evidence: known("evidence", lost.evidence, |evidence| match evidence {
-                wire::LossEvidence::Unspecified => None,
-                wire::LossEvidence::LeaseLapsed => Some(LossEvidence::LeaseLapsed),
-                wire::LossEvidence::WatchClosed => Some(LossEvidence::WatchClosed),
-                wire::LossEvidence::LinkLost => Some(LossEvidence::LinkLost),
-                wire::LossEvidence::Left => Some(LossEvidence::Left),
-            })?,
-        })
-    }
-}
-
-impl From<LostMember> for wire::LostMember {
-    fn from(lost: LostMember) -> Self {
-        let evidence = match lost.evidence {
-            LossEvidence::LeaseLapsed => wire::LossEvidence::LeaseLapsed,
-            LossEvidence::WatchClosed => wire::LossEvidence::WatchClosed,
-            LossEvidence::LinkLost => wire::LossEvidence::LinkLost,
-            LossEvidence::Left => wire::LossEvidence::Left,
-        };
-        Self {
-            member: Some(lost.member.into()),
-            evidence: evidence.into(),
-        }
-    }
-}
-
 impl TryFrom<wire::RunEnded> for Ending {
     type Error = ParseError;
 
@@ -124,7 +69,7 @@ impl TryFrom<wire::RunEnded> for Ending {
         Ok(Self {
             outcome: Outcome::from_wire(ended.outcome)?,
             reason: sentence(&ended.reason),
-            lost: ended.lost.map(LostMember::try_from).transpose()?,
+            resumable: ended.resumable,
         })
     }
 }
@@ -134,7 +79,7 @@ impl From<Ending> for wire::RunEnded {
         Self {
             outcome: wire::Outcome::from(ending.outcome).into(),
             reason: ending.reason,
-            lost: ending.lost.map(Into::into),
+            resumable: ending.resumable,
         }
     }
 }

@@ -17,6 +17,7 @@
 //! | [`ending`] | how a run ends |
 //! | [`status`] | snapshot for people |
 //! | [`artifact`] | header of an uploaded weights file |
+//! | [`state`] | ranges of training states, digests |
 //! | [`segment`] | ring segments to and from `collective` |
 //! | [`recipe`] | hyper-parameters: defaults, ranges, TOML, digest |
 //! | [`refusal`] | the one table from error to gRPC status |
@@ -34,19 +35,21 @@ pub mod refusal;
 pub mod report;
 pub mod roster;
 pub mod segment;
+pub mod state;
 pub mod status;
 pub mod transport;
 
 pub use artifact::UploadHeader;
 pub use collective::Generation;
-pub use ending::{Ending, LossEvidence, LostMember, Outcome};
+pub use ending::{Ending, Outcome};
 pub use identity::{Address, Fingerprint, RunId, Sender, WorkerId};
 pub use joining::{Candidate, DatasetCard, Difference, ModelCard};
 pub use parse::ParseError;
 pub use recipe::{OptimizerKind, Recipe, RecipeError, SumKind};
 pub use refusal::{Refusal, RefusalKind};
 pub use report::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StateHash, StepReport};
-pub use roster::{MAX_WORLD_SIZE, Member, Roster, RosterError};
+pub use roster::{MAX_WORLD_SIZE, Member, Roster, RosterError, Switch};
+pub use state::{FetchRequest, GetRequest, ImageHeader, ShardHeader, StateDigest};
 pub use status::{MemberStatus, RunPhase, RunStatus};
 
 /// Version of the protocol's programs; coordinator and workers of a run must have the same.

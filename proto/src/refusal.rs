@@ -119,6 +119,26 @@ pub enum Refusal {
         /// What the system said.
         reason: String,
     },
+    /// There is no state to copy.
+    #[error("no state is offered here: {reason}")]
+    NoState {
+        /// Why not.
+        reason: String,
+    },
+    /// The run is not in a phase for this.
+    #[error("cannot {action} now: {reason}")]
+    NotNow {
+        /// What was asked.
+        action: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The worker's state was found damaged too often.
+    #[error("this worker's state was damaged {times} times; look at its memory before it takes part again")]
+    DamagedTooOften {
+        /// How often.
+        times: u32,
+    },
 }
 
 /// The kinds of refusal, without their details: what a program acts on.
@@ -141,10 +161,13 @@ pub enum RefusalKind {
     TooSlow,
     RunEnded,
     Storage,
+    NoState,
+    NotNow,
+    DamagedTooOften,
 }
 
 /// The table: kind, name on the wire, gRPC code.
-const TABLE: [(RefusalKind, &str, Code); 16] = [
+const TABLE: [(RefusalKind, &str, Code); 19] = [
     (RefusalKind::Malformed, "malformed", Code::InvalidArgument),
     (RefusalKind::OtherRun, "other-run", Code::FailedPrecondition),
     (RefusalKind::UnknownWorker, "unknown-worker", Code::NotFound),
@@ -173,6 +196,13 @@ const TABLE: [(RefusalKind, &str, Code); 16] = [
     (RefusalKind::TooSlow, "too-slow", Code::DeadlineExceeded),
     (RefusalKind::RunEnded, "run-ended", Code::FailedPrecondition),
     (RefusalKind::Storage, "storage", Code::Internal),
+    (RefusalKind::NoState, "no-state", Code::NotFound),
+    (RefusalKind::NotNow, "not-now", Code::FailedPrecondition),
+    (
+        RefusalKind::DamagedTooOften,
+        "damaged-too-often",
+        Code::FailedPrecondition,
+    ),
 ];
 
 impl Refusal {
@@ -195,6 +225,9 @@ impl Refusal {
             Self::TooSlow { .. } => RefusalKind::TooSlow,
             Self::RunEnded { .. } => RefusalKind::RunEnded,
             Self::Storage { .. } => RefusalKind::Storage,
+            Self::NoState { .. } => RefusalKind::NoState,
+            Self::NotNow { .. } => RefusalKind::NotNow,
+            Self::DamagedTooOften { .. } => RefusalKind::DamagedTooOften,
         }
     }
 }
@@ -275,6 +308,14 @@ mod tests {
             Refusal::Storage {
                 reason: "disk full".into(),
             },
+            Refusal::NoState {
+                reason: "nobody is behind".into(),
+            },
+            Refusal::NotNow {
+                action: "make a checkpoint",
+                reason: "waiting for workers".into(),
+            },
+            Refusal::DamagedTooOften { times: 3 },
         ]
     }
 

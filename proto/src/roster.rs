@@ -7,7 +7,7 @@ pub use collective::MAX_WORLD_SIZE;
 use thiserror::Error;
 
 use crate::identity::{Address, WorkerId};
-use crate::parse::{ParseError, text};
+use crate::parse::{ParseError, known, text};
 use crate::wire;
 
 /// A generation's members: ranks 0 to n - 1 in this order, rank r sends to rank r + 1, the last to rank 0.
@@ -15,6 +15,21 @@ use crate::wire;
 pub struct Roster {
     generation: Generation,
     members: Vec<Member>,
+    /// When the generation before goes over to this one.
+    pub switch: Switch,
+    /// Steps of the newest committed checkpoint; a generation never begins behind it.
+    pub checkpoint_step: Option<u64>,
+    /// Workers whose state is damaged: they copy it from another member.
+    pub damaged: Vec<WorkerId>,
+}
+
+/// When members go over to a new generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// At once; a step in progress is given up and computed again.
+    Now,
+    /// After the first step in which every member of the old generation holds the roster.
+    AtStepBoundary,
 }
 
 /// One worker of a generation.
@@ -86,7 +101,13 @@ impl Roster {
                 });
             }
         }
-        Ok(Self { generation, members })
+        Ok(Self {
+            generation,
+            members,
+            switch: Switch::Now,
+            checkpoint_step: None,
+            damaged: Vec::new(),
+        })
     }
 
     /// The membership era.
@@ -161,7 +182,17 @@ impl TryFrom<wire::Roster> for Roster {
             .into_iter()
             .map(Member::try_from)
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::new(Generation(roster.generation), members)?)
+        let damaged = roster.damaged_worker_ids.iter().map(|id| id.parse());
+        Ok(Self {
+            switch: known("switch", roster.switch, |switch| match switch {
+                wire::Switch::Unspecified => None,
+                wire::Switch::Now => Some(Switch::Now),
+                wire::Switch::AtStepBoundary => Some(Switch::AtStepBoundary),
+            })?,
+            checkpoint_step: roster.checkpoint_step,
+            damaged: damaged.collect::<Result<_, _>>()?,
+            ..Self::new(Generation(roster.generation), members)?
+        })
     }
 }
 
@@ -170,6 +201,13 @@ impl From<Roster> for wire::Roster {
         Self {
             generation: roster.generation.0,
             members: roster.members.into_iter().map(Into::into).collect(),
+            switch: match roster.switch {
+                Switch::Now => wire::Switch::Now,
+                Switch::AtStepBoundary => wire::Switch::AtStepBoundary,
+            }
+            .into(),
+            checkpoint_step: roster.checkpoint_step,
+            damaged_worker_ids: roster.damaged.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -228,7 +266,12 @@ mod tests {
 
     #[test]
     fn a_roster_survives_the_wire() {
-        let roster = Roster::new(Generation(4), members(5)).unwrap();
+        let roster = Roster {
+            switch: Switch::AtStepBoundary,
+            checkpoint_step: Some(0),
+            damaged: vec![WorkerId::from_u128(2)],
+            ..Roster::new(Generation(4), members(5)).unwrap()
+        };
         assert_eq!(Roster::try_from(wire::Roster::from(roster.clone())), Ok(roster));
     }
 }

@@ -32,6 +32,10 @@ pub struct RunStatus {
     pub last_epoch: Option<EpochReport>,
     /// How the run ended, if it has.
     pub ended: Option<Ending>,
+    /// Steps of the newest committed checkpoint.
+    pub checkpoint_step: Option<u64>,
+    /// Members lost so far.
+    pub losses: u32,
 }
 
 /// The phases of a run.
@@ -113,6 +117,8 @@ impl TryFrom<wire::StatusResponse> for RunStatus {
             last_step: status.last_step.map(StepReport::try_from).transpose()?,
             last_epoch: status.last_epoch.map(EpochReport::try_from).transpose()?,
             ended: status.ended.map(Ending::try_from).transpose()?,
+            checkpoint_step: status.checkpoint_step,
+            losses: status.losses,
         })
     }
 }
@@ -134,6 +140,8 @@ impl From<RunStatus> for wire::StatusResponse {
             last_step: status.last_step.map(Into::into),
             last_epoch: status.last_epoch.map(Into::into),
             ended: status.ended.map(Into::into),
+            checkpoint_step: status.checkpoint_step,
+            losses: status.losses,
         }
     }
 }

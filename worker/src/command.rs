@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::{Address, Ending, Outcome};
@@ -15,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::address::Advertise;
 use crate::connect::ConnectError;
 use crate::prepare::HostOptions;
-use crate::session::{self, SessionError, WorkerConfig};
+use crate::session::{self, Part, SessionError, WorkerConfig};
 
 /// Arguments of `worker`: where the coordinator is, and what belongs to this host. Hyper-parameters are not here;
 /// they come from the coordinator.
@@ -42,6 +43,9 @@ pub struct Args {
     /// How neighbours reach this worker [default: the address that the coordinator is reached from]
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<Advertise>,
+    /// Seconds that the coordinator may be away during the run; training goes on meanwhile
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
+    orphan_timeout: u64,
     /// Seconds to look for the coordinator
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
     join_timeout: u64,
@@ -50,21 +54,26 @@ pub struct Args {
 impl Args {
     fn config(self) -> WorkerConfig {
         let device = self.gpu.map_or(self.device, |index| format!("gpu:{index}"));
+        let host = HostOptions {
+            device,
+            threads: self.threads,
+            data: self.data,
+        };
         WorkerConfig {
             coordinator: self.coordinator,
             listen: self.listen,
             advertise: self.advertise,
             join_timeout: Duration::from_secs(self.join_timeout),
-            host: HostOptions {
-                device,
-                threads: self.threads,
-                data: self.data,
-            },
+            orphan_timeout: Duration::from_secs(self.orphan_timeout),
+            device: host.device.clone(),
+            threads: host.thread_count() as u32,
+            engine: Arc::new(host),
         }
     }
 }
 
-/// Runs a worker to the end of its run: 0 when it completed or was stopped, 1 when it failed.
+/// Runs a worker to the end of its part: 0 when the run completed, or when this worker was asked to end and the others
+/// go on; 75 when the run was stopped and can be resumed; 1 when it failed.
 pub fn main(args: Args) -> ExitCode {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
@@ -88,7 +97,8 @@ pub fn main(args: Args) -> ExitCode {
     // A compute thread that does not unwind must not keep the process.
     runtime.shutdown_background();
     match result {
-        Ok(ending) => report(&ending),
+        Ok(Part::Run(ending)) => report(&ending),
+        Ok(Part::Drained) => ExitCode::SUCCESS,
         Err(SessionError::StoppedEarly | SessionError::Connect(ConnectError::Stopped { .. })) => {
             info!("stopped before training began");
             ExitCode::SUCCESS
@@ -104,7 +114,7 @@ fn report(ending: &Ending) -> ExitCode {
     match ending.outcome {
         Outcome::Completed | Outcome::Stopped => {
             info!(outcome = %ending.outcome, reason = ending.reason, "the run has ended");
-            ExitCode::SUCCESS
+            ExitCode::from(if ending.resumable { RESUMABLE } else { 0 })
         }
         Outcome::Failed => {
             eprintln!("error: the run failed: {}", ending.reason);
@@ -134,6 +144,9 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
         shutdown.cancel();
     }
 }
+
+/// `EX_TEMPFAIL` of sysexits: try again later.
+const RESUMABLE: u8 = 75;
 
 /// A week: nobody waits longer.
 const JOIN_TIMEOUT_MAX: u64 = 7 * 24 * 3600;

@@ -1,28 +1,37 @@
-//! The compute thread: opens data and model, waits for its place in a ring, trains.
+//! The compute thread: opens data and model, then takes one place in a ring after the other, and trains in it.
 //!
 //! Tensors stay on one thread from first to last, for a device's settings (libtorch's thread count, a GPU's
-//! context) belong to threads. The session talks to it through two one-shot channels.
+//! context) belong to threads. The state stays there too: it outlives every generation.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use anyhow::{Context, anyhow};
-use collective::{Group, Links, PieceSizes};
-use data::{LoaderConfig, Plan, SlotJob, TrainLoader};
-use proto::{DatasetCard, ModelCard, Recipe};
-use tokio::sync::oneshot;
+use anyhow::anyhow;
+use collective::{Group, PieceSizes};
+use data::{LoaderConfig, Plan};
+use proto::{DatasetCard, Generation, ModelCard, Recipe};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::delivery::Delivery;
-use crate::prepare::{HostOptions, augment_config, prepare};
+use crate::outbox::Outbox;
+use crate::prepare::{HostOptions, prepare};
+use crate::pulse::Pulse;
+use crate::replica::Replica;
 use crate::ring::Ring;
+use crate::ring::links::RingLinks;
+use crate::signals::Signals;
+use crate::training::learner::Learner;
+use crate::training::schedule::Schedule;
+use crate::training::source::Source;
+use crate::training::state::State;
 use crate::training::{Ending, Parts, Training, TrainingError};
 
 /// What was opened, for the coordinator to compare.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cards {
     /// The data.
     pub dataset: DatasetCard,
@@ -32,115 +41,182 @@ pub struct Cards {
     pub steps: u64,
 }
 
-/// A place in a ring, and where to report.
+/// A place in the ring of a generation.
 pub struct Place {
     /// The ring's members.
     pub group: Group,
     /// The links to the neighbours.
-    pub links: Box<dyn Links + Send>,
-    /// Takes what training reports.
-    pub delivery: Delivery,
+    pub links: RingLinks,
+    /// Where states come from and go to.
+    pub replica: Replica,
 }
 
-/// How training ended on this rank.
-pub struct Done {
-    /// The ending, or what went wrong.
+/// What the compute thread tells.
+pub enum Notice {
+    /// Data and model are open.
+    Opened(Cards),
+    /// It can do no more; nothing follows.
+    Failed(anyhow::Error),
+    /// Training in a generation has ended.
+    Left(Left),
+}
+
+/// The end of training in a generation.
+pub struct Left {
+    /// The generation.
+    pub generation: Generation,
+    /// How it ended, or what went wrong.
     pub result: Result<Ending, TrainingError>,
     /// Steps done.
     pub step: u64,
-    /// Epochs completed.
+    /// Epochs validated.
     pub epochs: u32,
     /// The ring, whose links stay open as long as it lives.
-    pub ring: Option<Ring>,
+    pub ring: Ring,
 }
 
-/// The compute thread of a worker.
-pub struct Compute {
-    /// Delivers what was opened, or why not.
-    pub cards: oneshot::Receiver<anyhow::Result<Cards>>,
-    /// Starts training.
-    pub place: oneshot::Sender<Place>,
-    /// Delivers the end of training.
-    pub done: oneshot::Receiver<anyhow::Result<Done>>,
+/// The session's ends of what connects it with the compute thread.
+pub struct Ports {
+    /// Where places go.
+    pub places: mpsc::Sender<Place>,
+    /// Where notices come from.
+    pub notices: mpsc::Receiver<Notice>,
 }
 
-impl Compute {
-    /// Starts the thread, which opens data and model at once. It ends when `place` is dropped.
+/// The compute thread's ends.
+pub struct Desk {
+    places: mpsc::Receiver<Place>,
+    notices: mpsc::Sender<Notice>,
+    /// Requests to training.
+    pub signals: Arc<Signals>,
+    /// Signs of life.
+    pub pulse: Arc<Pulse>,
+    /// What is to be delivered.
+    pub outbox: Arc<Outbox>,
+}
+
+/// Connects a session and what computes for it.
+pub fn connect(signals: &Arc<Signals>, pulse: &Arc<Pulse>, outbox: &Arc<Outbox>) -> (Ports, Desk) {
+    let (places, places_receiver) = mpsc::channel(PLACES_CAPACITY);
+    let (notices_sender, notices) = mpsc::channel(NOTICES_CAPACITY);
+    let ports = Ports { places, notices };
+    let desk = Desk {
+        places: places_receiver,
+        notices: notices_sender,
+        signals: Arc::clone(signals),
+        pulse: Arc::clone(pulse),
+        outbox: Arc::clone(outbox),
+    };
+    (ports, desk)
+}
+
+/// Whatever opens a run and computes for it: a thread with a model, or a stand-in for it in tests.
+pub trait Engine: Send + Sync {
+    /// Starts to open what the recipe names and to take places; returns at once.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn start(recipe: Recipe, host: HostOptions, stop: Arc<AtomicBool>) -> std::io::Result<Self> {
-        let (cards_sender, cards) = oneshot::channel();
-        let (place, place_receiver) = oneshot::channel();
-        let (done_sender, done) = oneshot::channel();
-        let body = move || compute(&recipe, &host, &stop, cards_sender, place_receiver);
+    fn start(&self, recipe: Recipe, desk: Desk) -> std::io::Result<()>;
+}
+
+impl Engine for HostOptions {
+    fn start(&self, recipe: Recipe, desk: Desk) -> std::io::Result<()> {
+        let (host, runtime) = (self.clone(), Handle::current());
+        let last_words = desk.notices.clone();
         thread::Builder::new().name("compute".into()).spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panic_error(&panic)));
+            let body = || compute(&recipe, &host, &runtime, desk);
+            let error = match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => panic_error(&*panic),
+            };
             // Nobody listens any more when the session has ended.
-            let _ = done_sender.send(done);
+            let _ = last_words.blocking_send(Notice::Failed(error));
         })?;
-        Ok(Self { cards, place, done })
+        Ok(())
     }
 }
 
-fn compute(
-    recipe: &Recipe,
-    host: &HostOptions,
-    stop: &AtomicBool,
-    cards: oneshot::Sender<anyhow::Result<Cards>>,
-    place: oneshot::Receiver<Place>,
-) -> anyhow::Result<Done> {
-    let mut prepared = match prepare(recipe, host) {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            let _ = cards.send(Err(error));
-            return Err(anyhow!("nothing to train with"));
-        }
-    };
-    let opened = Cards {
-        dataset: prepared.dataset_card.clone(),
-        model: prepared.model_card.clone(),
-        steps: prepared.plan.steps(),
-    };
-    let _ = cards.send(Ok(opened));
-    let mut place = place
-        .blocking_recv()
-        .context("the session ended before training")?;
-
-    let group = place.group;
-    let jobs = slot_jobs(prepared.plan.clone(), prepared.initial.step, group);
-    let augment = augment_config(recipe);
-    let loader = TrainLoader::start(prepared.training, augment, recipe.seed, jobs, loader_config());
-    let parts = Parts {
+fn compute(recipe: &Recipe, host: &HostOptions, runtime: &Handle, desk: Desk) -> anyhow::Result<()> {
+    let mut prepared = prepare(recipe, host)?;
+    let opened = Opened {
         recipe,
-        plan: prepared.plan,
-        schedule: prepared.schedule,
-        validation: prepared.validation,
-        loader,
-        loader_config: loader_config(),
+        cards: Cards {
+            dataset: prepared.dataset_card.clone(),
+            model: prepared.model_card.clone(),
+            steps: prepared.plan.steps(),
+        },
+        plan: &prepared.plan,
+        schedule: &prepared.schedule,
+        source: &prepared.source,
         learner: &mut prepared.learner,
-        ring: Ring::new(group, place.links, piece_sizes(recipe)),
-        reporter: &mut place.delivery,
-        stop,
     };
-    let mut training = Training::new(parts, prepared.initial);
-    let result = training.run();
-    let state = training.state();
-    info!(step = state.step, hash = %state.hash().state, "training ended");
-    let (step, epochs) = (state.step, training.epochs());
-    Ok(Done {
-        result,
-        step,
-        epochs,
-        ring: Some(training.into_ring()),
-    })
+    runtime.block_on(work(opened, prepared.initial, desk));
+    Ok(())
 }
 
-/// Returns the slots of this rank, step after step.
-fn slot_jobs(plan: Plan, first: u64, group: Group) -> impl Iterator<Item = SlotJob> + Send + 'static {
-    (first..)
-        .map_while(move |step| plan.step(step))
-        .flat_map(move |step| step.jobs(data::shard(step.slots.len(), group.world_size(), group.rank())))
+/// Everything that was opened for a run.
+pub struct Opened<'a> {
+    /// The hyper-parameters.
+    pub recipe: &'a Recipe,
+    /// What the coordinator compares.
+    pub cards: Cards,
+    /// The data plan.
+    pub plan: &'a Plan,
+    /// Rates and optimizer.
+    pub schedule: &'a Schedule,
+    /// Makes batches.
+    pub source: &'a dyn Source,
+    /// What computes.
+    pub learner: &'a mut dyn Learner,
+}
+
+/// Takes one place after the other and trains in it, from `state` on, until nobody offers a place any more.
+pub async fn work(opened: Opened<'_>, mut state: State, mut desk: Desk) {
+    let mut delivery = Delivery::new(
+        Arc::clone(&desk.outbox),
+        Arc::clone(&desk.pulse),
+        opened.cards.steps,
+    );
+    let mut progressed = 0;
+    if desk.notices.send(Notice::Opened(opened.cards)).await.is_err() {
+        return;
+    }
+    while let Some(place) = desk.places.recv().await {
+        let generation = place.group.generation();
+        let parts = Parts {
+            recipe: opened.recipe,
+            plan: opened.plan,
+            schedule: opened.schedule,
+            source: opened.source,
+            learner: &mut *opened.learner,
+            ring: Ring::new(
+                place.group,
+                place.links,
+                piece_sizes(opened.recipe),
+                Arc::clone(&desk.pulse),
+            ),
+            replica: place.replica,
+            reporter: &mut delivery,
+            signals: &desk.signals,
+        };
+        let mut training = Training::new(parts, &mut state, &mut progressed);
+        let result = training.run().await;
+        let ring = training.into_ring();
+        desk.pulse.set_activity(proto::Activity::Waiting);
+        desk.pulse.wait_for_left(false);
+        info!(%generation, step = state.step, "training left the generation");
+        let left = Left {
+            generation,
+            result,
+            step: state.step,
+            epochs: state.epochs,
+            ring,
+        };
+        if desk.notices.send(Notice::Left(left)).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Returns how the flat vector is cut up to travel, alike on all ranks.
@@ -168,6 +244,12 @@ fn panic_error(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
         .unwrap_or("no message");
     anyhow!("training panicked, which is a bug: {text}")
 }
+
+/// One place is taken while the next may be offered already.
+const PLACES_CAPACITY: usize = 4;
+
+/// One notice for each place, and two about the beginning and the end.
+const NOTICES_CAPACITY: usize = 8;
 
 /// Loading a picture takes about a hundredth of training on it, on the CPU.
 const LOADER_THREADS: usize = 1;

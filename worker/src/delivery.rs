@@ -1,71 +1,32 @@
-//! Brings what training reports to the coordinator, in order, without holding training up.
+//! Turns what training reports into reports, and brings them to the coordinator.
 //!
-//! Training hands records to a bounded queue; a task of the runtime sends them. A step report that finds the
-//! queue full is dropped, for the next one says more; epochs and weights wait for room and are never dropped.
-//! Rates of time are computed here, where the clock is.
+//! [`Delivery`] is training's end: it never waits, and computes rates of time, for the clock is here. [`courier`] is the
+//! other end: it tries again until the coordinator has what must not be lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use proto::wire::artifact_service_client::ArtifactServiceClient;
+use proto::wire::checkpoint_service_client::CheckpointServiceClient;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::wire::upload_request::Content;
+use proto::wire::{put_request, upload_request};
 use proto::{
-    Activity, EpochReport, Fingerprint, Losses, Metrics, Report, Sender, StepReport, UploadHeader, transport,
-    wire,
+    Activity, EpochReport, Fingerprint, Losses, Metrics, RefusalKind, Report, RunId, Sender, ShardHeader,
+    StateDigest, StepReport, UploadHeader, WorkerId, transport, wire,
 };
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tonic::Status;
 use tonic::transport::Channel;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use crate::report::{EpochRecord, Reporter, StepRecord};
-
-/// What the heartbeat tells: written by training, read by the session.
-#[derive(Debug, Default)]
-pub struct Pulse {
-    step: AtomicU64,
-    activity: AtomicU8,
-}
-
-impl Pulse {
-    /// Returns the number of steps done.
-    pub fn step(&self) -> u64 {
-        self.step.load(Ordering::Relaxed)
-    }
-
-    /// Returns what the rank is doing.
-    pub fn activity(&self) -> Activity {
-        ACTIVITIES[usize::from(self.activity.load(Ordering::Relaxed))]
-    }
-
-    fn set_activity(&self, activity: Activity) {
-        let index = ACTIVITIES
-            .iter()
-            .position(|&known| known == activity)
-            .unwrap_or(0);
-        self.activity.store(index as u8, Ordering::Relaxed);
-    }
-}
-
-const ACTIVITIES: [Activity; 4] = [
-    Activity::Waiting,
-    Activity::Training,
-    Activity::Validating,
-    Activity::Saving,
-];
-
-/// Something to deliver.
-enum Parcel {
-    Report(Report),
-    Weights { bytes: Vec<u8>, best: bool },
-}
+use crate::outbox::{Outbox, Parcel};
+use crate::pulse::Pulse;
+use crate::report::{EpochRecord, Reporter, ShardRecord, StepRecord};
 
 /// The reporter of a worker.
 pub struct Delivery {
-    queue: mpsc::Sender<Parcel>,
+    outbox: Arc<Outbox>,
     pulse: Arc<Pulse>,
     steps: u64,
     window: Window,
@@ -80,42 +41,19 @@ struct Window {
 }
 
 impl Delivery {
-    /// Starts delivering over `channel` for a run of `steps` steps.
-    ///
-    /// The task ends when the reporter is dropped and all is delivered; it returns the first failure.
-    ///
-    /// # Panics
-    /// Outside a runtime.
-    pub fn start(
-        channel: Channel,
-        sender: Sender,
-        steps: u64,
-        pulse: Arc<Pulse>,
-    ) -> (Self, JoinHandle<Result<(), Status>>) {
-        let (queue, parcels) = mpsc::channel(QUEUE_CAPACITY);
-        let task = tokio::spawn(deliver(channel, sender, parcels));
+    /// Returns a reporter for a run of `steps` steps.
+    pub fn new(outbox: Arc<Outbox>, pulse: Arc<Pulse>, steps: u64) -> Self {
         let now = Instant::now();
-        let window = Window {
-            start: now,
-            images: 0,
-        };
-        (
-            Self {
-                queue,
-                pulse,
-                steps,
-                window,
-                epoch_start: now,
-                training_end: None,
+        Self {
+            outbox,
+            pulse,
+            steps,
+            window: Window {
+                start: now,
+                images: 0,
             },
-            task,
-        )
-    }
-
-    fn send(&self, parcel: Parcel) {
-        if self.queue.blocking_send(parcel).is_err() {
-            // The task ended with a failure, which the session reports.
-            debug!("a report was not delivered: delivery has ended");
+            epoch_start: now,
+            training_end: None,
         }
     }
 }
@@ -128,8 +66,16 @@ impl Reporter for Delivery {
         self.pulse.set_activity(activity);
     }
 
+    fn worked(&mut self) {
+        self.pulse.progress();
+    }
+
     fn advanced(&mut self, step: u64) {
-        self.pulse.step.store(step, Ordering::Relaxed);
+        self.pulse.advance(step);
+    }
+
+    fn digest(&mut self, digest: StateDigest) {
+        self.pulse.set_digest(digest);
     }
 
     fn step(&mut self, record: StepRecord) {
@@ -149,7 +95,7 @@ impl Reporter for Delivery {
             start: Instant::now(),
             images: 0,
         };
-        let _dropped_when_full = self.queue.try_send(Parcel::Report(Report::Step(report)));
+        self.outbox.step(report);
     }
 
     fn epoch(&mut self, record: EpochRecord, weights: Vec<u8>) {
@@ -174,11 +120,7 @@ impl Reporter for Delivery {
             hash: record.hash,
             redone_steps: record.redone_steps,
         };
-        self.send(Parcel::Weights {
-            bytes: weights,
-            best: record.is_best,
-        });
-        self.send(Parcel::Report(Report::Epoch(report)));
+        self.outbox.epoch(report, weights);
         self.epoch_start = Instant::now();
         self.window = Window {
             start: self.epoch_start,
@@ -187,10 +129,11 @@ impl Reporter for Delivery {
     }
 
     fn last_weights(&mut self, weights: Vec<u8>) {
-        self.send(Parcel::Weights {
-            bytes: weights,
-            best: false,
-        });
+        self.outbox.last_weights(weights);
+    }
+
+    fn checkpoint(&mut self, shard: ShardRecord) {
+        self.outbox.shard(shard);
     }
 }
 
@@ -202,64 +145,140 @@ fn losses([box_loss, cls_loss, dfl_loss]: [f64; 3]) -> Losses {
     }
 }
 
-async fn deliver(
-    channel: Channel,
-    sender: Sender,
-    mut parcels: mpsc::Receiver<Parcel>,
-) -> Result<(), Status> {
+/// Who delivers, and where to.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The run.
+    pub run: RunId,
+    /// This worker.
+    pub worker: WorkerId,
+    /// The coordinator; connects again by itself.
+    pub channel: Channel,
+}
+
+/// Brings what is in the box to the coordinator, one after the other, without end.
+pub async fn courier(route: Route, outbox: Arc<Outbox>, pulse: Arc<Pulse>) {
+    loop {
+        let parcel = outbox.next().await;
+        let sender = Sender {
+            run: route.run,
+            worker: route.worker,
+            generation: pulse.generation(),
+        };
+        if let Err(status) = deliver(&route.channel, sender, &parcel, &outbox).await {
+            debug!(reason = status.message(), "the coordinator did not take it yet");
+            give_up_on(&parcel, &status, &outbox);
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn deliver(channel: &Channel, sender: Sender, parcel: &Parcel, outbox: &Outbox) -> Result<(), Status> {
     let mut coordinator = CoordinatorServiceClient::new(channel.clone());
-    let mut artifacts = ArtifactServiceClient::new(channel);
-    while let Some(parcel) = parcels.recv().await {
-        match parcel {
-            Parcel::Report(report) => {
-                let is_step = matches!(report, Report::Step(_));
-                let request = wire::ReportRequest {
-                    sender: Some(sender.into()),
-                    report: Some(report.into()),
-                };
-                let told = coordinator.report(request).await;
-                match told {
-                    // The next one says more.
-                    Err(status) if is_step => debug!(reason = status.message(), "step report not taken"),
-                    told => drop(told?),
-                }
+    match parcel {
+        Parcel::Step(report) => {
+            coordinator.report(report_of(sender, Report::Step(*report))).await?;
+        }
+        Parcel::Epoch(result) => {
+            if let Some(weights) = &result.weights {
+                upload(channel, sender, weights.clone(), result.report.best).await?;
             }
-            Parcel::Weights { bytes, best } => upload(&mut artifacts, sender, bytes, best).await?,
+            coordinator.report(report_of(sender, Report::Epoch(result.report))).await?;
+            outbox.recorded(result.report.epoch);
+        }
+        Parcel::LastWeights(weights) => {
+            upload(channel, sender, weights.clone(), false).await?;
+            outbox.saved();
+        }
+        Parcel::Shard(shard) => {
+            put(channel, sender, shard.clone()).await?;
+            outbox.put();
         }
     }
     Ok(())
 }
 
-async fn upload(
-    artifacts: &mut ArtifactServiceClient<Channel>,
-    sender: Sender,
-    bytes: Vec<u8>,
-    best: bool,
-) -> Result<(), Status> {
-    let blake3 = Fingerprint::of(&bytes);
+/// A range that the coordinator does not take is given up: the next checkpoint is a whole one again. Everything else
+/// stays in the box, or is made up for by the next.
+fn give_up_on(parcel: &Parcel, status: &Status, outbox: &Outbox) {
+    if let Parcel::Shard(shard) = parcel {
+        warn!(
+            step = shard.step,
+            reason = status.message(),
+            "this rank's part of a checkpoint was not taken"
+        );
+        outbox.put();
+    }
+    if RefusalKind::of(status) == Some(RefusalKind::RunEnded) {
+        outbox.recorded(u32::MAX);
+        outbox.saved();
+    }
+}
+
+/// Returns the request of a report.
+pub fn report_of(sender: Sender, report: Report) -> wire::ReportRequest {
+    wire::ReportRequest {
+        sender: Some(sender.into()),
+        report: Some(report.into()),
+    }
+}
+
+async fn upload(channel: &Channel, sender: Sender, weights: Bytes, best: bool) -> Result<(), Status> {
+    use upload_request::Content;
     let header = UploadHeader {
         sender,
-        size_bytes: bytes.len() as u64,
-        blake3,
+        size_bytes: weights.len() as u64,
+        blake3: Fingerprint::of(&weights),
         best,
     };
-    let mut rest = bytes::Bytes::from(bytes);
-    let mut contents = vec![Content::Header(header.into())];
-    while !rest.is_empty() {
-        let chunk = rest.split_to(rest.len().min(transport::UPLOAD_CHUNK_BYTES_MAX));
-        contents.push(Content::Chunk(chunk));
-    }
-    let requests = contents.into_iter().map(|content| wire::UploadRequest {
+    let contents = std::iter::once(Content::Header(header.into())).chain(chunks(weights).map(Content::Chunk));
+    let requests = contents.map(|content| wire::UploadRequest {
         content: Some(content),
     });
+    let requests: Vec<_> = requests.collect();
+    let mut artifacts = ArtifactServiceClient::new(channel.clone());
     artifacts
         .upload(tokio_stream::iter(requests))
         .await
         .map(|_stored| ())
 }
 
-/// Reports and weights under way; weights may be large, so few.
-const QUEUE_CAPACITY: usize = 4;
+async fn put(channel: &Channel, sender: Sender, shard: ShardRecord) -> Result<(), Status> {
+    use put_request::Content;
+    let header = ShardHeader {
+        sender,
+        step: shard.step,
+        shard: shard.shard,
+        shards: shard.shards,
+        offset: shard.offset,
+        size_bytes: shard.bytes.len() as u64,
+        total_bytes: shard.total_bytes,
+        blake3: Fingerprint::of(&shard.bytes),
+        state_digest: shard.state_digest,
+    };
+    let chunks = chunks(shard.bytes.into());
+    let contents = std::iter::once(Content::Header(header.into())).chain(chunks.map(Content::Chunk));
+    let requests: Vec<_> = contents
+        .map(|content| wire::PutRequest {
+            content: Some(content),
+        })
+        .collect();
+    let mut checkpoints = CheckpointServiceClient::new(channel.clone());
+    checkpoints
+        .put(tokio_stream::iter(requests))
+        .await
+        .map(|_stored| ())
+}
+
+/// Returns slices of at most the size of a message.
+fn chunks(mut rest: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        (!rest.is_empty()).then(|| rest.split_to(rest.len().min(transport::UPLOAD_CHUNK_BYTES_MAX)))
+    })
+}
 
 /// A person reads the live line about so often.
 const STEP_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Short for a person; long for a coordinator that is coming back.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);

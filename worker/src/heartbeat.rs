@@ -1,84 +1,143 @@
 //! Signs of life, on a connection of their own, so that a busy data or report stream never delays them.
-//!
-//! They tell both ways: a coordinator that does not answer for as long as its own lease is as good as gone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::{Address, RefusalKind, Sender, transport, wire};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use proto::{Address, RefusalKind, RunId, Sender, WorkerId, transport, wire};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
 use tracing::debug;
 
-use crate::delivery::Pulse;
+use crate::pulse::Pulse;
 
-/// How often to send a sign of life, and how long silence is borne; both as the coordinator says.
-#[derive(Clone, Copy, Debug)]
-pub struct Lease {
-    /// Time between two heartbeats.
-    pub interval: Duration,
-    /// Longest silence.
-    pub silence: Duration,
-}
-
-/// Heartbeats that go on as long as this lives.
+/// Heartbeats that go on as long as this lives, and begin with the first join.
 #[derive(Debug)]
 pub struct Heartbeats {
-    /// Cancelled when the coordinator has not answered for as long as the lease.
-    pub lapsed: CancellationToken,
+    joins: watch::Sender<Joined>,
+    heard: Arc<Heard>,
     _task: AbortOnDropHandle<()>,
 }
 
+/// The newest join.
+#[derive(Clone, Copy, Debug, Default)]
+struct Joined {
+    /// Its number; 0 before the first.
+    number: u64,
+    /// How often to send a sign of life from then on.
+    every: Duration,
+}
+
+/// What the answers told.
+#[derive(Debug)]
+struct Heard {
+    /// Number of the join after which the coordinator did not know this worker any more.
+    unknown_since: watch::Sender<u64>,
+    recorded_epochs: AtomicU32,
+}
+
 impl Heartbeats {
-    /// Starts them.
+    /// Prepares them.
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn start(coordinator: &Address, sender: Sender, lease: Lease, pulse: &Arc<Pulse>) -> Self {
-        let channel = transport::endpoint(coordinator)
-            .timeout(lease.interval * 2)
-            .connect_lazy();
-        let lapsed = CancellationToken::new();
-        let task = tokio::spawn(beat(channel, sender, lease, Arc::clone(pulse), lapsed.clone()));
+    pub fn start(coordinator: &Address, run: RunId, worker: WorkerId, pulse: Arc<Pulse>) -> Self {
+        let channel = transport::endpoint(coordinator).timeout(ANSWER_PATIENCE).connect_lazy();
+        let heard = Arc::new(Heard {
+            unknown_since: watch::Sender::new(0),
+            recorded_epochs: AtomicU32::new(0),
+        });
+        let (joins, joined) = watch::channel(Joined::default());
+        let heart = Heart {
+            client: CoordinatorServiceClient::new(channel),
+            run,
+            worker,
+            pulse,
+            heard: Arc::clone(&heard),
+        };
         Self {
-            lapsed,
-            _task: AbortOnDropHandle::new(task),
+            joins,
+            heard,
+            _task: AbortOnDropHandle::new(tokio::spawn(heart.beat(joined))),
         }
+    }
+
+    /// This worker has joined, for the first time or again.
+    pub fn joined(&self, every: Duration) {
+        self.joins.send_modify(|joined| {
+            joined.number += 1;
+            joined.every = every.max(SHORTEST_INTERVAL);
+        });
+    }
+
+    /// Waits until the coordinator says that it does not know this worker since it joined last.
+    pub async fn unknown(&self) {
+        let number = self.joins.borrow().number;
+        let mut unknown_since = self.heard.unknown_since.subscribe();
+        // The sending half lives in `self`.
+        let _ = unknown_since.wait_for(|&since| since == number && number > 0).await;
+    }
+
+    /// Returns the number of epochs whose results are durable.
+    pub fn recorded_epochs(&self) -> u32 {
+        self.heard.recorded_epochs.load(Ordering::Relaxed)
     }
 }
 
-async fn beat(
-    channel: tonic::transport::Channel,
-    sender: Sender,
-    lease: Lease,
+/// The sending end.
+struct Heart {
+    client: CoordinatorServiceClient<Channel>,
+    run: RunId,
+    worker: WorkerId,
     pulse: Arc<Pulse>,
-    lapsed: CancellationToken,
-) {
-    let mut client = CoordinatorServiceClient::new(channel);
-    let mut ticks = interval(lease.interval.max(SHORTEST_INTERVAL));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
-    loop {
-        ticks.tick().await;
+    heard: Arc<Heard>,
+}
+
+impl Heart {
+    async fn beat(mut self, mut joins: watch::Receiver<Joined>) {
+        loop {
+            let unknown_since = *self.heard.unknown_since.borrow();
+            let Ok(joined) = joins.wait_for(|joined| joined.number > unknown_since).await.map(|joined| *joined)
+            else {
+                return;
+            };
+            self.tell(joined.number).await;
+            sleep(joined.every).await;
+        }
+    }
+
+    async fn tell(&mut self, join: u64) {
+        let sender = Sender {
+            run: self.run,
+            worker: self.worker,
+            generation: self.pulse.generation(),
+        };
         let beat = wire::HeartbeatRequest {
             sender: Some(sender.into()),
-            step: pulse.step(),
-            activity: wire::Activity::from(pulse.activity()).into(),
+            step: self.pulse.step(),
+            activity: wire::Activity::from(self.pulse.activity()).into(),
+            progress: self.pulse.progress_made(),
+            waits_for_left: self.pulse.waits_for_left(),
+            digest: self.pulse.digest().map(Into::into),
         };
-        match client.heartbeat(beat).await {
-            // A refusal is an answer too: a stale generation, say, of which the watch stream tells more.
-            Err(status) if RefusalKind::of(&status).is_none() => {
-                debug!(reason = status.message(), "heartbeat not answered");
-                if heard.elapsed() > lease.silence {
-                    lapsed.cancel();
-                }
+        match self.client.heartbeat(beat).await {
+            Ok(answer) => {
+                let recorded = answer.into_inner().recorded_epochs;
+                self.heard.recorded_epochs.fetch_max(recorded, Ordering::Relaxed);
             }
-            _ => heard = Instant::now(),
+            Err(status) if RefusalKind::of(&status) == Some(RefusalKind::UnknownWorker) => {
+                self.heard.unknown_since.send_replace(join);
+            }
+            Err(status) => debug!(reason = status.message(), "heartbeat not answered"),
         }
     }
 }
 
 /// A coordinator cannot ask for more.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// An answer takes milliseconds; one that takes seconds says nothing about now any more.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);

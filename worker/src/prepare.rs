@@ -18,9 +18,11 @@ use proto::{DatasetCard, Fingerprint, ModelCard, Recipe, SumKind};
 use tracing::{info, warn};
 
 use crate::arithmetic::arithmetic;
+use crate::compute::loader_config;
 use crate::training::fixed_point::bits_for;
 use crate::training::learner::Learner;
 use crate::training::schedule::Schedule;
+use crate::training::source::Pictures;
 use crate::training::state::State;
 use crate::yolo::YoloLearner;
 
@@ -46,10 +48,8 @@ impl HostOptions {
 
 /// Everything that was opened.
 pub struct Prepared {
-    /// Training images.
-    pub training: Arc<PictureCache>,
-    /// Validation images.
-    pub validation: Arc<PictureCache>,
+    /// Makes batches of both splits.
+    pub source: Pictures,
     /// The model on its device.
     pub learner: YoloLearner,
     /// Which samples each step uses.
@@ -122,8 +122,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let cache = |dataset| Arc::new(PictureCache::new(dataset, recipe.imgsz, CACHE_BYTES));
     let (training, validation) = (cache(training), cache(validation));
     Ok(Prepared {
-        training,
-        validation,
+        source: Pictures::new(recipe, augment_config(recipe), loader_config(), training, validation),
         learner,
         plan,
         schedule,

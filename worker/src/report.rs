@@ -3,7 +3,7 @@
 //! Records carry no rates of time: the receiver has the clock.
 
 use model::metric::Metrics;
-use proto::{Activity, StateHash};
+use proto::{Activity, Fingerprint, StateDigest, StateHash};
 
 use crate::training::schedule::Rates;
 
@@ -45,17 +45,42 @@ pub struct EpochRecord {
     pub rates: Rates,
 }
 
-/// Takes what training reports. Every rank calls [`activity`](Self::activity) and [`advanced`](Self::advanced); the
-/// other calls come from rank 0 only.
+/// One rank's range of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardRecord {
+    /// Steps done in the state.
+    pub step: u64,
+    /// Which range: the rank.
+    pub shard: u32,
+    /// Number of ranges: the world size.
+    pub shards: u32,
+    /// Where the range begins in the image, in bytes.
+    pub offset: u64,
+    /// The range.
+    pub bytes: Vec<u8>,
+    /// Length of the image in bytes.
+    pub total_bytes: u64,
+    /// Digest of the image.
+    pub state_digest: Fingerprint,
+}
+
+/// Takes what training reports.
 pub trait Reporter {
     /// The rank turned to something else.
     fn activity(&mut self, activity: Activity);
+    /// The rank got a slot or a validation batch done.
+    fn worked(&mut self);
     /// So many steps are done.
     fn advanced(&mut self, step: u64);
-    /// A step was done.
+    /// The digest of the whole state after a step.
+    fn digest(&mut self, digest: StateDigest);
+    /// A step was done; from rank 0 only.
     fn step(&mut self, record: StepRecord);
-    /// An epoch was validated; `weights` is its weights file.
+    /// An epoch was validated; `weights` is its weights file. From every rank, for rank 0 may be lost before it has
+    /// passed it on.
     fn epoch(&mut self, record: EpochRecord, weights: Vec<u8>);
-    /// Training stops within an epoch; `weights` is the weights file of its last step.
+    /// Training stops within an epoch; `weights` is the weights file of its last step. From rank 0 only.
     fn last_weights(&mut self, weights: Vec<u8>);
+    /// This rank's range of a checkpoint.
+    fn checkpoint(&mut self, shard: ShardRecord);
 }

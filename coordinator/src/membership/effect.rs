@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::{EpochReport, Roster, StepReport};
+use proto::{EpochReport, MAX_WORLD_SIZE, Roster, StepReport};
 
 use super::gathering::Present;
 use super::verdict::{Evidence, Verdict};
@@ -17,12 +17,34 @@ pub enum Effect {
         /// How many are there now.
         members: usize,
     },
-    /// Record that a worker went away before the run began; its place is free again.
+    /// Record that a worker went away that was no member of a generation.
     RecordDeparted {
         /// Who.
         present: Present,
         /// What showed it.
         evidence: Evidence,
+    },
+    /// Record that a member was lost.
+    RecordLost {
+        /// Who.
+        present: Present,
+        /// Its rank.
+        rank: usize,
+        /// Steps that it had applied.
+        step: u64,
+        /// What showed it.
+        evidence: Evidence,
+    },
+    /// Record that a member's state differs from that of most others.
+    RecordDamaged {
+        /// Who.
+        present: Present,
+        /// Its rank.
+        rank: usize,
+        /// The step after which it differed.
+        step: u64,
+        /// How often that has happened to it.
+        times: u32,
     },
     /// Say who is there and how many are missing.
     Remind {
@@ -31,22 +53,32 @@ pub enum Effect {
         /// How many are missing.
         missing: usize,
     },
-    /// Announce a generation to every Watch stream.
+    /// Make a generation durable, then announce it to every Watch stream.
     Announce(Roster),
     /// Ask every worker to stop at the next step boundary.
     RequestStop,
+    /// Ask every worker for a checkpoint at the next step boundary.
+    RequestCheckpoint {
+        /// Number of the request.
+        number: u64,
+    },
+    /// Record that a checkpoint is committed.
+    RecordCheckpoint {
+        /// Steps applied in it.
+        step: u64,
+    },
     /// Show progress.
     ShowStep(StepReport),
     /// Record the result of an epoch.
     RecordEpoch {
         /// The result.
         report: EpochReport,
-        /// Time since the generation began.
+        /// Time since the run began.
         elapsed: Duration,
     },
     /// Tell every Watch stream that the run is over. Nothing follows it.
     End(Verdict),
 }
 
-/// Most effects of one event: the last worker joins and the generation begins.
-pub const MAX_EFFECTS: usize = 2;
+/// Most effects of one event: everybody is lost at once, and what follows.
+pub const MAX_EFFECTS: usize = MAX_WORLD_SIZE + 2;

@@ -1,6 +1,6 @@
 //! What can happen to a run.
 
-use proto::{Activity, Candidate, Report, RunId, Sender, WorkerId};
+use proto::{Activity, Candidate, Report, RunId, Sender, StateDigest, WorkerId};
 
 /// A fact that the shell has observed.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,10 +27,8 @@ pub enum Event {
     Heartbeat {
         /// Who, and in which generation.
         sender: Sender,
-        /// Steps that it has applied.
-        step: u64,
-        /// What it does.
-        activity: Activity,
+        /// Its vital signs.
+        vitals: Vitals,
     },
     /// Progress, a result, the end of a worker's part, or trouble.
     Reported {
@@ -46,6 +44,15 @@ pub enum Event {
         /// Why, when its work was not done.
         reason: String,
     },
+    /// The results of so many epochs are durable.
+    EpochsRecorded(u32),
+    /// A checkpoint of this step is committed.
+    CheckpointCommitted {
+        /// Steps applied in it.
+        step: u64,
+    },
+    /// A person asked for a checkpoint.
+    CheckpointRequested,
     /// A person or the system asked for a clean stop.
     StopRequested,
     /// Asked again: end at once.
@@ -57,6 +64,21 @@ pub enum Event {
     },
     /// The time of [`next_deadline`](super::Membership::next_deadline) has come.
     DeadlineReached,
+}
+
+/// What a heartbeat tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Steps that the worker has applied.
+    pub step: u64,
+    /// What it does.
+    pub activity: Activity,
+    /// How much it got done; the same number again means nothing.
+    pub progress: u64,
+    /// Whether it waits for its left neighbour.
+    pub waits_for_left: bool,
+    /// Digest of its state after some step.
+    pub digest: Option<StateDigest>,
 }
 
 /// Tells Watch streams apart, so that the end of an old one says nothing about a newer one.

@@ -1,31 +1,43 @@
 //! The checks that every message of a worker passes before it changes anything.
 
-use proto::{Refusal, RunId, Sender, WorkerId};
+use proto::{Refusal, Roster, RunId, Sender, WorkerId};
 
-use super::Membership;
+use super::{Membership, Phase};
 
 impl Membership {
-    /// Checks that the sender may upload weights now.
+    /// Checks that the sender may upload weights or its range of a checkpoint now.
     ///
     /// # Errors
-    /// When it is stale, unknown, not rank 0, or the run is over.
+    /// When it is unknown or no member, or the run is over.
     pub fn may_upload(&self, sender: &Sender) -> Result<(), Refusal> {
-        let seat = self.fenced(sender)?;
+        self.same_run(sender.run)?;
+        self.seat_of(sender.worker)?;
         self.refuse_if_finished()?;
-        self.rank_zero_only(seat, "upload weights")
+        self.roster_of(sender).map(|_| ())
     }
 
-    /// Finds the sender's seat, and refuses messages for other runs, of strangers and of other generations.
-    pub(super) fn fenced(&self, sender: &Sender) -> Result<usize, Refusal> {
+    /// Checks that the sender has joined.
+    ///
+    /// # Errors
+    /// When it is unknown.
+    pub fn is_known(&self, sender: &Sender) -> Result<(), Refusal> {
         self.same_run(sender.run)?;
-        let seat = self.seat_of(sender.worker)?;
-        if sender.generation != self.generation() {
-            return Err(Refusal::StaleGeneration {
-                sent: sender.generation,
-                current: self.generation(),
-            });
-        }
-        Ok(seat)
+        self.seat_of(sender.worker).map(|_| ())
+    }
+
+    /// Returns the roster that the sender speaks of: the newest, or the one before while members go over.
+    pub(super) fn roster_of(&self, sender: &Sender) -> Result<&Roster, Refusal> {
+        let stale = Refusal::StaleGeneration {
+            sent: sender.generation,
+            current: self.generation(),
+        };
+        let Phase::Running(running) = &self.phase else {
+            return Err(stale);
+        };
+        let mut rosters = running.rosters();
+        rosters
+            .find(|roster| roster.generation() == sender.generation && roster.find(sender.worker).is_some())
+            .ok_or(stale)
     }
 
     pub(super) fn same_run(&self, asked: RunId) -> Result<(), Refusal> {
@@ -41,15 +53,8 @@ impl Membership {
     pub(super) fn seat_of(&self, worker: WorkerId) -> Result<usize, Refusal> {
         self.seats
             .iter()
-            .position(|seat| seat.candidate.worker == worker)
+            .position(|seat| seat.worker() == worker)
             .ok_or(Refusal::UnknownWorker { worker })
-    }
-
-    pub(super) fn rank_zero_only(&self, seat: usize, action: &'static str) -> Result<(), Refusal> {
-        if self.roster().is_some() && seat == 0 {
-            return Ok(());
-        }
-        Err(Refusal::NotRankZero { rank: seat, action })
     }
 
     pub(super) fn refuse_if_finished(&self) -> Result<(), Refusal> {

@@ -1,19 +1,19 @@
-//! The rendezvous: who may join, who is missing, and the ring order of the first generation.
+//! The rendezvous: who may join, and who is missing.
 //!
-//! Everyone is compared with the worker that joined first among those present, so that a refusal names the
-//! odd one out as seen from the others.
+//! Everyone is compared with the worker that joined first in the run, so that a refusal names the odd one out as seen
+//! from the others.
 
 use std::fmt;
 use std::time::Duration;
 
-use proto::{Candidate, Generation, Member, ParseError, Refusal, Roster, WorkerId};
+use proto::{Candidate, MAX_WORLD_SIZE, ParseError, Refusal, Switch, WorkerId};
 
 use super::effect::Effect;
 use super::seat::Seat;
-use super::verdict::{Evidence, Failure, Verdict};
+use super::verdict::{Failure, Verdict};
 use super::{Membership, Phase};
 
-/// A worker of the gathering, as people see it.
+/// A worker, as people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
     /// The worker process.
@@ -37,25 +37,30 @@ impl Membership {
         if let Ok(seat) = self.seat_of(candidate.worker) {
             return self.join_again(now, seat, &candidate);
         }
-        if !matches!(self.phase, Phase::Gathering { .. }) {
+        if self.seats.len() >= MAX_WORLD_SIZE {
             return Err(Refusal::RunFull {
-                world_size: self.terms.world_size,
+                world_size: MAX_WORLD_SIZE,
             });
         }
         self.admit(&candidate)?;
+        self.measure.get_or_insert_with(|| candidate.clone());
         let seat = Seat::new(candidate, now);
-        let joined = Effect::RecordJoined {
-            present: present(&seat),
+        let mut effects = vec![Effect::RecordJoined {
+            present: seat.present(),
             members: self.seats.len() + 1,
-        };
+        }];
         self.seats.push(seat);
-        if self.seats.len() < self.terms.world_size {
-            return Ok(vec![joined]);
+        match &self.phase {
+            Phase::Gathering { needed, .. } if self.seats.len() >= *needed => {
+                effects.extend(self.announce(now, Switch::Now, Vec::new()));
+            }
+            Phase::Gathering { .. } | Phase::Finished { .. } => {}
+            Phase::Running(_) => effects.extend(self.change_at_boundary(now)),
         }
-        Ok(vec![joined, self.begin(now)])
+        Ok(effects)
     }
 
-    /// The answer to a join may get lost, so the same request again is no new one.
+    /// The answer to a join may get lost, and a worker that lost its connection joins again: both are no new worker.
     fn join_again(
         &mut self,
         now: Duration,
@@ -69,7 +74,8 @@ impl Membership {
                 expected: "an id that no worker with other properties has used",
             }));
         }
-        self.seats[seat].heard_at = now;
+        let seat = &mut self.seats[seat];
+        seat.heard_at = seat.heard_at.max(now);
         Ok(vec![])
     }
 
@@ -80,6 +86,7 @@ impl Membership {
                 coordinator: self.terms.version.clone(),
             });
         }
+        self.refuse_if_damaged_too_often(candidate.worker)?;
         let taken = self
             .seats
             .iter()
@@ -90,7 +97,7 @@ impl Membership {
                 host: seat.candidate.host.clone(),
             });
         }
-        let Some(first) = self.seats.first().map(|seat| &seat.candidate) else {
+        let Some(first) = &self.measure else {
             return Ok(());
         };
         if let Some(difference) = candidate.dataset.difference_from(&first.dataset) {
@@ -102,42 +109,6 @@ impl Membership {
         Ok(())
     }
 
-    /// Begins the first generation. Hosts are kept together, so that a ring over h machines crosses between
-    /// machines h times; workers of one host keep the order in which they joined.
-    fn begin(&mut self, now: Duration) -> Effect {
-        self.seats.sort_by(|a, b| a.candidate.host.cmp(&b.candidate.host));
-        let members = self
-            .seats
-            .iter()
-            .enumerate()
-            .map(|(rank, seat)| Member {
-                rank,
-                worker: seat.candidate.worker,
-                host: seat.candidate.host.clone(),
-                address: seat.candidate.address.clone(),
-            })
-            .collect();
-        // Invariant: ranks are positions, a worker has one seat, and the world size was checked.
-        let roster = Roster::new(FIRST, members).expect("seats make a ring");
-        self.phase = Phase::Running {
-            roster: roster.clone(),
-            since: now,
-            suspicions: Vec::new(),
-            stop_by: None,
-            finish_by: None,
-        };
-        Effect::Announce(roster)
-    }
-
-    /// Frees the place of a worker that went away before the run began.
-    pub(super) fn depart(&mut self, seat: usize, evidence: Evidence) -> Vec<Effect> {
-        let seat = self.seats.remove(seat);
-        vec![Effect::RecordDeparted {
-            present: present(&seat),
-            evidence,
-        }]
-    }
-
     pub(super) fn give_up_at(&self) -> Option<Duration> {
         match (&self.phase, self.terms.timing.join_timeout) {
             (Phase::Gathering { since, .. }, Some(timeout)) => Some(*since + timeout),
@@ -146,35 +117,38 @@ impl Membership {
     }
 
     pub(super) fn gathering_deadline(&mut self, now: Duration) -> Vec<Effect> {
+        let Phase::Gathering {
+            remind_at, needed, ..
+        } = &self.phase
+        else {
+            return vec![];
+        };
+        let (remind_at, needed) = (*remind_at, *needed);
         if self.give_up_at().is_some_and(|at| at <= now) {
             return self.end(Verdict::Failed(Failure::NotEnoughWorkers {
                 present: self.seats.len(),
-                world_size: self.terms.world_size,
+                needed,
                 waited: self.terms.timing.join_timeout.unwrap_or_default(),
             }));
         }
-        let reminder = self.terms.timing.reminder;
-        let Phase::Gathering { remind_at, .. } = &mut self.phase else {
-            return vec![];
-        };
-        if *remind_at > now {
+        if remind_at > now {
             return vec![];
         }
-        *remind_at = now + reminder;
-        vec![Effect::Remind {
-            present: self.seats.iter().map(present).collect(),
-            missing: self.terms.world_size - self.seats.len(),
-        }]
+        let next = now + self.terms.timing.reminder;
+        if let Phase::Gathering { remind_at, .. } = &mut self.phase {
+            *remind_at = next;
+        }
+        vec![self.reminder()]
+    }
+
+    pub(super) fn reminder(&self) -> Effect {
+        let needed = match &self.phase {
+            Phase::Gathering { needed, .. } => *needed,
+            _ => self.terms.min_world_size,
+        };
+        Effect::Remind {
+            present: self.seats.iter().map(Seat::present).collect(),
+            missing: needed.saturating_sub(self.seats.len()),
+        }
     }
 }
-
-fn present(seat: &Seat) -> Present {
-    Present {
-        worker: seat.candidate.worker,
-        host: seat.candidate.host.clone(),
-        device: seat.candidate.device.clone(),
-    }
-}
-
-/// The generation that follows the gathering.
-const FIRST: Generation = Generation(1);

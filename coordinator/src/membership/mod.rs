@@ -10,19 +10,26 @@
 //! | file | holds |
 //! |---|---|
 //! | `event`, `effect` | what happens, and what is to be done about it |
-//! | `timing` | every deadline, with its reason |
+//! | `timing`, `gaps` | every deadline, with its reason; when silence is a stall |
 //! | `fence` | run, membership and generation of a sender, and its rights |
 //! | `seat` | what is known about one worker |
-//! | `gathering` | who may join, and the ring order |
-//! | `running` | reports, loss, and the end of a generation |
+//! | `gathering` | who may join |
+//! | `generation` | rosters: the ring order, and when one is followed by the next |
+//! | `loss` | what shows that a member is lost, and what follows |
+//! | `damage` | states that differ |
+//! | `reports` | progress, results, the end |
 //! | `verdict` | how a run ends, and why |
 //! | `snapshot` | the state as people see it |
 
+mod damage;
 mod effect;
 mod event;
 mod fence;
+mod gaps;
 mod gathering;
-mod running;
+mod generation;
+mod loss;
+mod reports;
 mod seat;
 mod snapshot;
 mod timing;
@@ -33,14 +40,16 @@ mod invariants;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::{EpochReport, Generation, Refusal, Roster, RunId, Sender, StepReport, WorkerId};
+use proto::{Candidate, EpochReport, Generation, Refusal, Roster, RunId, StepReport, WorkerId};
 
 pub use self::effect::{Effect, MAX_EFFECTS};
-pub use self::event::{Event, WatchId};
+pub use self::event::{Event, Vitals, WatchId};
+use self::gaps::Gaps;
 pub use self::gathering::Present;
-use self::running::Suspicion;
+use self::generation::Running;
 use self::seat::Seat;
 pub use self::timing::Timing;
 pub use self::verdict::{Evidence, Failure, Verdict};
@@ -52,10 +61,29 @@ pub struct Terms {
     pub run: RunId,
     /// Number of workers it starts with.
     pub world_size: usize,
+    /// Number of workers that it goes on with at least.
+    pub min_world_size: usize,
     /// Version that every program must have.
     pub version: String,
     /// Its deadlines.
     pub timing: Timing,
+}
+
+/// What a coordinator knows about a run that an earlier process has begun.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Past {
+    /// The newest generation; 0 when none has begun.
+    pub generation: u64,
+    /// Its members in ring order.
+    pub members: Vec<Candidate>,
+    /// Whether its members may still be at work: the coordinator was lost, the run was not stopped.
+    pub is_at_work: bool,
+    /// Steps of the newest whole checkpoint.
+    pub checkpoint_step: Option<u64>,
+    /// Epochs whose results are durable.
+    pub recorded_epochs: u32,
+    /// How long the run has trained, as far as its results tell.
+    pub elapsed: Duration,
 }
 
 /// The membership of one run.
@@ -63,25 +91,36 @@ pub struct Terms {
 pub struct Membership {
     terms: Terms,
     phase: Phase,
-    /// In the order of joining while gathering, in the order of ranks from then on.
+    /// In the order of joining.
     seats: Vec<Seat>,
+    /// The newest generation that was announced; 0 before the first.
+    generation: u64,
+    /// What every worker must have opened: the first worker's card, for the run's whole life.
+    measure: Option<Candidate>,
+    /// When the run began, as a time of this coordinator; results count from here.
+    began: Option<Duration>,
+    /// What earlier coordinators of the run counted.
+    elapsed_before: Duration,
+    checkpoint_step: Option<u64>,
+    checkpoint_requests: u64,
+    stop_by: Option<Duration>,
     last_step: Option<StepReport>,
     last_epoch: Option<EpochReport>,
+    recorded_epochs: u32,
+    losses: u32,
+    damages: BTreeMap<WorkerId, u32>,
+    gaps: Gaps,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
+    /// Waiting until enough workers are there.
     Gathering {
         since: Duration,
         remind_at: Duration,
+        needed: usize,
     },
-    Running {
-        roster: Roster,
-        since: Duration,
-        suspicions: Vec<Suspicion>,
-        stop_by: Option<Duration>,
-        finish_by: Option<Duration>,
-    },
+    Running(Running),
     Finished {
         roster: Option<Roster>,
         verdict: Verdict,
@@ -91,16 +130,40 @@ enum Phase {
 impl Membership {
     /// Opens the gathering of a run.
     pub fn new(terms: Terms, now: Duration) -> Self {
-        Self {
+        Self::resume(terms, Past::default(), now)
+    }
+
+    /// Takes over a run that an earlier coordinator has begun.
+    ///
+    /// Members that may still be at work have the lease and a grace to come back; the generation goes on as if nothing had
+    /// happened. Otherwise workers gather anew, and the next generation begins at the newest checkpoint.
+    pub fn resume(terms: Terms, past: Past, now: Duration) -> Self {
+        let mut membership = Self {
             phase: Phase::Gathering {
                 since: now,
                 remind_at: now + terms.timing.reminder,
+                needed: terms.world_size,
             },
-            terms,
             seats: Vec::new(),
+            generation: past.generation,
+            measure: past.members.first().cloned(),
+            began: None,
+            elapsed_before: past.elapsed,
+            checkpoint_step: past.checkpoint_step,
+            checkpoint_requests: 0,
+            stop_by: None,
             last_step: None,
             last_epoch: None,
+            recorded_epochs: past.recorded_epochs,
+            losses: 0,
+            damages: BTreeMap::new(),
+            gaps: Gaps::default(),
+            terms,
+        };
+        if past.is_at_work && !past.members.is_empty() {
+            membership.take_over(past.members, now);
         }
+        membership
     }
 
     /// Takes in an event and returns what is to be done, in this order; at most [`MAX_EFFECTS`].
@@ -112,21 +175,15 @@ impl Membership {
             Event::Joined(candidate) => self.join(now, candidate),
             Event::WatchOpened { run, worker, watch } => self.watch_opened(run, worker, watch),
             Event::WatchClosed { worker, watch } => Ok(self.watch_closed(now, worker, watch)),
-            Event::Heartbeat {
-                sender,
-                step,
-                activity,
-            } => {
-                let seat = self.fenced(&sender)?;
-                self.refuse_if_finished()?;
-                let seat = &mut self.seats[seat];
-                seat.heard_at = now;
-                seat.step = step;
-                seat.activity = activity;
+            Event::Heartbeat { sender, vitals } => self.heartbeat(now, &sender, &vitals),
+            Event::Reported { sender, report } => self.report(now, &sender, report),
+            Event::Left { sender, reason } => self.leave(now, &sender, reason),
+            Event::EpochsRecorded(epochs) => {
+                self.recorded_epochs = self.recorded_epochs.max(epochs);
                 Ok(vec![])
             }
-            Event::Reported { sender, report } => self.report(now, &sender, report),
-            Event::Left { sender, reason } => self.leave(&sender, reason),
+            Event::CheckpointCommitted { step } => Ok(self.checkpoint_committed(step)),
+            Event::CheckpointRequested => self.request_checkpoint(),
             Event::StopRequested => Ok(self.stop(now)),
             Event::AbortRequested => Ok(self.end(Verdict::Failed(Failure::Aborted))),
             Event::StorageFailed { reason } => Ok(self.end(Verdict::Failed(Failure::Storage { reason }))),
@@ -139,15 +196,10 @@ impl Membership {
         let leases = self.seats.iter().filter_map(|seat| self.lease_end(seat));
         match &self.phase {
             Phase::Gathering { remind_at, .. } => leases.chain([*remind_at]).chain(self.give_up_at()).min(),
-            Phase::Running {
-                suspicions,
-                stop_by,
-                finish_by,
-                ..
-            } => leases
-                .chain(suspicions.iter().map(|suspicion| suspicion.decide_at))
-                .chain(*stop_by)
-                .chain(*finish_by)
+            Phase::Running(running) => leases
+                .chain(running.deadlines())
+                .chain(self.stop_by)
+                .chain(self.stall_at())
                 .min(),
             Phase::Finished { .. } => None,
         }
@@ -157,85 +209,82 @@ impl Membership {
     pub const fn verdict(&self) -> Option<&Verdict> {
         match &self.phase {
             Phase::Finished { verdict, .. } => Some(verdict),
-            Phase::Gathering { .. } | Phase::Running { .. } => None,
+            Phase::Gathering { .. } | Phase::Running(_) => None,
         }
     }
 
-    /// The current generation's members, or `None` before the first.
+    /// The members of the newest generation while it is at work or was when the run ended, or `None`.
     pub const fn roster(&self) -> Option<&Roster> {
         match &self.phase {
             Phase::Gathering { .. } => None,
-            Phase::Running { roster, .. } => Some(roster),
+            Phase::Running(running) => Some(&running.roster),
             Phase::Finished { roster, .. } => roster.as_ref(),
         }
     }
 
-    /// The current generation; 0 before the first.
-    pub fn generation(&self) -> Generation {
-        self.roster().map_or(Generation(0), Roster::generation)
+    /// The newest generation; 0 before the first.
+    pub const fn generation(&self) -> Generation {
+        Generation(self.generation)
     }
 
-    /// Whether the run is over and no worker is left that may still call. A lost one will not.
+    /// Epochs whose results are durable.
+    pub const fn recorded_epochs(&self) -> u32 {
+        self.recorded_epochs
+    }
+
+    /// Whether the run is over and no worker is left that may still call.
     pub fn is_deserted(&self) -> bool {
-        let lost = match self.verdict() {
-            None => return false,
-            Some(Verdict::Failed(Failure::Lost { member, .. })) => Some(member.worker),
-            Some(_) => None,
-        };
-        self.seats
-            .iter()
-            .all(|seat| seat.left || seat.watch.is_none() || Some(seat.candidate.worker) == lost)
+        self.verdict().is_some() && self.seats.iter().all(|seat| seat.left || seat.watch.is_none())
+    }
+
+    /// Whether the run could be resumed from a checkpoint.
+    pub(super) const fn is_resumable(&self) -> bool {
+        self.checkpoint_step.is_some()
     }
 
     fn watch_opened(&mut self, run: RunId, worker: WorkerId, watch: WatchId) -> Result<Vec<Effect>, Refusal> {
         self.same_run(run)?;
         let seat = self.seat_of(worker)?;
         self.seats[seat].watch = Some(watch);
-        if let Phase::Running { suspicions, .. } = &mut self.phase {
-            suspicions.retain(|s| s.rank != seat || s.evidence != Evidence::WatchClosed);
+        if let Phase::Running(running) = &mut self.phase {
+            running.clear_watch_suspicion(worker);
         }
         Ok(vec![])
     }
 
-    fn watch_closed(&mut self, now: Duration, worker: WorkerId, watch: WatchId) -> Vec<Effect> {
-        let Ok(seat) = self.seat_of(worker) else {
-            return vec![];
-        };
-        if self.seats[seat].watch != Some(watch) {
+    fn checkpoint_committed(&mut self, step: u64) -> Vec<Effect> {
+        if self.checkpoint_step >= Some(step) {
             return vec![];
         }
-        self.seats[seat].watch = None;
-        match self.phase {
-            Phase::Gathering { .. } => self.depart(seat, Evidence::WatchClosed),
-            Phase::Running { .. } => {
-                self.suspect(now, seat, Evidence::WatchClosed);
-                vec![]
-            }
-            Phase::Finished { .. } => vec![],
-        }
+        self.checkpoint_step = Some(step);
+        vec![Effect::RecordCheckpoint { step }]
     }
 
-    fn leave(&mut self, sender: &Sender, reason: String) -> Result<Vec<Effect>, Refusal> {
-        let seat = self.fenced(sender)?;
-        self.seats[seat].left = true;
-        Ok(match self.phase {
-            Phase::Gathering { .. } => self.depart(seat, Evidence::Left { reason }),
-            Phase::Running { .. } if self.seats[seat].finished.is_none() => {
-                self.lose(seat, Evidence::Left { reason })
-            }
-            Phase::Running { .. } | Phase::Finished { .. } => vec![],
-        })
+    fn request_checkpoint(&mut self) -> Result<Vec<Effect>, Refusal> {
+        self.refuse_if_finished()?;
+        if !matches!(self.phase, Phase::Running(_)) {
+            return Err(Refusal::NotNow {
+                action: "make a checkpoint",
+                reason: "the run waits for workers".to_owned(),
+            });
+        }
+        self.checkpoint_requests += 1;
+        Ok(vec![Effect::RequestCheckpoint {
+            number: self.checkpoint_requests,
+        }])
     }
 
     fn stop(&mut self, now: Duration) -> Vec<Effect> {
-        let grace = self.terms.timing.stop_grace;
-        match &mut self.phase {
-            Phase::Gathering { .. } => self.end(Verdict::StoppedBeforeStart),
-            Phase::Running { stop_by, .. } if stop_by.is_none() => {
-                *stop_by = Some(now + grace);
+        match &self.phase {
+            Phase::Gathering { .. } if self.generation == 0 => self.end(Verdict::StoppedBeforeStart),
+            Phase::Gathering { .. } => self.end(Verdict::StoppedWhileWaiting {
+                checkpoint_step: self.checkpoint_step,
+            }),
+            Phase::Running(_) if self.stop_by.is_none() => {
+                self.stop_by = Some(now + self.terms.timing.stop_grace);
                 vec![Effect::RequestStop]
             }
-            Phase::Running { .. } | Phase::Finished { .. } => vec![],
+            Phase::Running(_) | Phase::Finished { .. } => vec![],
         }
     }
 
@@ -246,23 +295,19 @@ impl Membership {
             .iter()
             .position(|seat| self.lease_end(seat).is_some_and(|end| end <= now));
         match (&self.phase, lapsed) {
-            (Phase::Gathering { .. }, Some(seat)) => self.depart(seat, self.silence(now, seat)),
-            (Phase::Gathering { .. }, None) => self.gathering_deadline(now),
-            (Phase::Running { .. }, Some(seat)) => self.lose(seat, self.silence(now, seat)),
-            (Phase::Running { .. }, None) => self.running_deadline(now),
             (Phase::Finished { .. }, _) => vec![],
+            (_, Some(seat)) => {
+                let silent_for = now.saturating_sub(self.seats[seat].heard_at);
+                self.lose(now, seat, Evidence::LeaseLapsed { silent_for })
+            }
+            (Phase::Gathering { .. }, None) => self.gathering_deadline(now),
+            (Phase::Running(_), None) => self.running_deadline(now),
         }
     }
 
     /// When the seat's lease lapses; `None` for a worker of which nothing more is expected.
     fn lease_end(&self, seat: &Seat) -> Option<Duration> {
-        (seat.finished.is_none() && !seat.left).then(|| seat.heard_at + self.terms.timing.lease)
-    }
-
-    fn silence(&self, now: Duration, seat: usize) -> Evidence {
-        Evidence::LeaseLapsed {
-            silent_for: now.saturating_sub(self.seats[seat].heard_at),
-        }
+        (!seat.left).then(|| seat.heard_at + self.terms.timing.lease)
     }
 
     fn end(&mut self, verdict: Verdict) -> Vec<Effect> {

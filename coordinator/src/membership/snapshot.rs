@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use proto::{Ending, Member, MemberStatus, RunPhase, RunStatus};
+use proto::{Member, MemberStatus, RunPhase, RunStatus};
 
 use super::{Membership, Phase};
 
 impl Membership {
     /// A snapshot for the Status call; `epochs` is the recipe's number.
     pub fn snapshot(&self, now: Duration, epochs: u32) -> RunStatus {
-        let is_ranked = self.roster().is_some();
-        let members = self
-            .seats
-            .iter()
-            .enumerate()
-            .map(|(position, seat)| MemberStatus {
+        let rank = |worker| self.roster().and_then(|roster| roster.find(worker)).map(|member| member.rank);
+        let mut seats: Vec<_> = self.seats.iter().collect();
+        seats.sort_by_key(|seat| rank(seat.worker()).unwrap_or(usize::MAX));
+        let members = seats
+            .into_iter()
+            .map(|seat| MemberStatus {
                 member: Member {
-                    rank: if is_ranked { position } else { 0 },
+                    rank: rank(seat.worker()).unwrap_or(0),
                     worker: seat.candidate.worker,
                     host: seat.candidate.host.clone(),
                     address: seat.candidate.address.clone(),
@@ -32,7 +32,7 @@ impl Membership {
             run: self.terms.run,
             phase: match self.phase {
                 Phase::Gathering { .. } => RunPhase::Gathering,
-                Phase::Running { .. } => RunPhase::Running,
+                Phase::Running(_) => RunPhase::Running,
                 Phase::Finished { .. } => RunPhase::Finished,
             },
             generation: self.generation(),
@@ -41,7 +41,9 @@ impl Membership {
             epochs,
             last_step: self.last_step,
             last_epoch: self.last_epoch,
-            ended: self.verdict().map(Ending::from),
+            ended: self.verdict().map(|verdict| self.ending(verdict)),
+            checkpoint_step: self.checkpoint_step,
+            losses: self.losses,
         }
     }
 }

@@ -9,8 +9,14 @@ pub struct Timing {
     pub heartbeat_interval: Duration,
     /// Silence after which a worker counts as lost.
     pub lease: Duration,
-    /// How long better evidence is waited for after a link or a Watch stream broke.
+    /// How long better evidence is waited for after a link broke between two workers that are both there.
     pub settle: Duration,
+    /// How long a worker may take to come back whose Watch stream closed while its links hold.
+    pub watch_grace: Duration,
+    /// How much longer than the lease workers have to come back after a restart of the coordinator.
+    pub recovery_grace: Duration,
+    /// The shortest time without progress that counts as a stall.
+    pub stall_patience: Duration,
     /// How often it is said who is missing.
     pub reminder: Duration,
     /// How long the rendezvous may take; without end when absent.
@@ -24,12 +30,19 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat_interval: Duration::from_secs(1),
-            // Four lost heartbeats; short enough that every process exits within 10 s of a silent loss.
-            lease: Duration::from_secs(5),
-            // When a process dies, its neighbours' reports and the end of its own connection race each other,
-            // over different paths. A second is long for a reset and short for a person.
-            settle: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_millis(500),
+            // Nine lost heartbeats: a process that gets a twentieth of a core still sends some, and a host that is cut
+            // off is noticed within five seconds.
+            lease: Duration::from_millis(4500),
+            // When a process dies, its neighbours' reports and the end of its own connection race each other, over
+            // different paths, and both take milliseconds.
+            settle: Duration::from_millis(300),
+            // A worker that lost its connection only tries again every quarter of a second.
+            watch_grace: Duration::from_secs(2),
+            // Workers may have waited for the coordinator for long, and all come at the same time.
+            recovery_grace: Duration::from_secs(5),
+            // A first step compiles kernels, an epoch's end writes files: seconds of silence are usual.
+            stall_patience: Duration::from_secs(30),
             reminder: Duration::from_secs(10),
             // Machines of a cluster may come up hours apart.
             join_timeout: None,

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use proto::{Ending, LossEvidence, LostMember, Member, Outcome};
+use proto::{Activity, Ending, Outcome};
 use thiserror::Error;
+
+use super::Membership;
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +26,16 @@ pub enum Verdict {
         epoch: u32,
         /// Steps applied.
         step: u64,
+        /// Whether there is a checkpoint to go on from.
+        is_resumable: bool,
     },
     /// Stopped on request before all workers were there.
     StoppedBeforeStart,
+    /// Stopped on request while too few workers were there to go on.
+    StoppedWhileWaiting {
+        /// Steps of the newest checkpoint.
+        checkpoint_step: Option<u64>,
+    },
     /// Something went wrong.
     Failed(Failure),
 }
@@ -34,29 +43,23 @@ pub enum Verdict {
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Failure {
-    /// A member is lost.
-    #[error("rank {} on host {} ({}) was lost: {evidence}", member.rank, member.host, member.address)]
-    Lost {
-        /// Who.
-        member: Member,
-        /// How that is known.
-        evidence: Evidence,
-    },
     /// A member reported that it cannot go on.
-    #[error("rank {} on host {} failed: {reason}", member.rank, member.host)]
+    #[error("rank {rank} on host {host} failed: {reason}")]
     WorkerFailed {
-        /// Who.
-        member: Member,
+        /// Its rank.
+        rank: usize,
+        /// Its host.
+        host: String,
         /// What it said.
         reason: String,
     },
     /// The rendezvous took too long.
-    #[error("only {present} of {world_size} workers were there after {} s", waited.as_secs())]
+    #[error("only {present} of {needed} workers were there after {} s", waited.as_secs())]
     NotEnoughWorkers {
         /// How many were there.
         present: usize,
         /// How many were waited for.
-        world_size: usize,
+        needed: usize,
         /// For how long.
         waited: Duration,
     },
@@ -68,16 +71,14 @@ pub enum Failure {
         /// The ranks that did not finish.
         unfinished: Vec<usize>,
     },
-    /// Some workers finished, others did not.
-    #[error("rank {} did not finish within {} s of the first rank that did", ranks(unfinished), grace.as_secs())]
-    FinishTookTooLong {
-        /// The time that they had.
-        grace: Duration,
-        /// The ranks that did not finish.
-        unfinished: Vec<usize>,
+    /// The members' states differ, and none is that of most.
+    #[error("the workers' states differ after step {step}, and no majority says which is right; look at the hosts' memory, then resume from the newest checkpoint")]
+    Diverged {
+        /// The step.
+        step: u64,
     },
     /// A second signal: nothing was waited for.
-    #[error("ended at once by a second signal; work since the last saved weights is lost")]
+    #[error("ended at once by a second signal; work since the newest checkpoint is lost")]
     Aborted,
     /// The run directory cannot be written.
     #[error("cannot write to the run directory: {reason}")]
@@ -113,29 +114,26 @@ pub enum Evidence {
         /// The reason that it gave.
         reason: String,
     },
+    /// It made no progress while the others waited for it.
+    #[error("no progress for {:.1} s while {activity}", still_for.as_secs_f64())]
+    Stalled {
+        /// What it was doing.
+        activity: Activity,
+        /// Time since it last got something done.
+        still_for: Duration,
+    },
+    /// Its state differed from that of the others too often.
+    #[error("its state differed from that of the others {times} times")]
+    Damaged {
+        /// How often.
+        times: u32,
+    },
 }
 
 impl Evidence {
-    /// Whether both come from the same observer and say the same kind of thing.
-    pub(super) fn same_source(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::LinkLost { reporter: a, .. }, Self::LinkLost { reporter: b, .. }) => a == b,
-            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
-        }
-    }
-
     /// Whether a neighbour reports a broken link.
     pub(super) const fn is_link_lost(&self) -> bool {
         matches!(self, Self::LinkLost { .. })
-    }
-
-    const fn on_the_wire(&self) -> LossEvidence {
-        match self {
-            Self::LeaseLapsed { .. } => LossEvidence::LeaseLapsed,
-            Self::WatchClosed => LossEvidence::WatchClosed,
-            Self::LinkLost { .. } => LossEvidence::LinkLost,
-            Self::Left { .. } => LossEvidence::Left,
-        }
     }
 }
 
@@ -149,11 +147,18 @@ impl fmt::Display for Verdict {
                 }
                 Ok(())
             }
-            Self::Stopped { epoch, step } => {
+            Self::Stopped { epoch, step, .. } => {
                 write!(
                     f,
                     "stopped on request at step {step}, after epoch {epoch}; the last weights are saved"
                 )
+            }
+            Self::StoppedWhileWaiting { checkpoint_step } => {
+                f.write_str("stopped on request while waiting for workers")?;
+                match checkpoint_step {
+                    Some(step) => write!(f, "; the newest checkpoint is of step {step}"),
+                    None => Ok(()),
+                }
             }
             Self::StoppedBeforeStart => f.write_str("stopped on request before all workers were there"),
             Self::Failed(failure) => failure.fmt(f),
@@ -161,24 +166,19 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl From<&Verdict> for Ending {
-    fn from(verdict: &Verdict) -> Self {
-        let outcome = match verdict {
-            Verdict::Completed { .. } => Outcome::Completed,
-            Verdict::Stopped { .. } | Verdict::StoppedBeforeStart => Outcome::Stopped,
-            Verdict::Failed(_) => Outcome::Failed,
+impl Membership {
+    /// Returns the end as everybody is told.
+    pub fn ending(&self, verdict: &Verdict) -> Ending {
+        let (outcome, is_stopped) = match verdict {
+            Verdict::Completed { .. } => (Outcome::Completed, false),
+            Verdict::Stopped { .. } | Verdict::StoppedWhileWaiting { .. } => (Outcome::Stopped, true),
+            Verdict::StoppedBeforeStart => (Outcome::Stopped, false),
+            Verdict::Failed(_) => (Outcome::Failed, true),
         };
-        let lost = match verdict {
-            Verdict::Failed(Failure::Lost { member, evidence }) => Some(LostMember {
-                member: member.clone(),
-                evidence: evidence.on_the_wire(),
-            }),
-            _ => None,
-        };
-        Self {
+        Ending {
             outcome,
             reason: verdict.to_string(),
-            lost,
+            resumable: is_stopped && self.is_resumable(),
         }
     }
 }

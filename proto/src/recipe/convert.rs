@@ -28,6 +28,7 @@ impl From<Recipe> for wire::Recipe {
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
             nonfinite_max, bucket_mib, hash_every,
+            checkpoint_every, save_period, digest_every,
         }
             micro_batch: micro_batch,
             optimizer: optimizer.into(),
@@ -59,6 +60,7 @@ impl TryFrom<wire::Recipe> for Recipe {
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
             nonfinite_max, bucket_mib, hash_every,
+            checkpoint_every, save_period, digest_every,
         }
             micro_batch: Some(recipe.micro_batch),
             optimizer: optimizer,
@@ -127,6 +129,9 @@ mod tests {
             bucket_mib: 20,
             sum: SumKind::F32,
             hash_every: 21,
+            checkpoint_every: 22,
+            save_period: 23,
+            digest_every: 24,
         }
     }
 

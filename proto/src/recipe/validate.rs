@@ -68,6 +68,9 @@ impl Recipe {
         within("ema_tau", self.ema_tau, 1.0..=1e9)?;
         within("nonfinite_max", self.nonfinite_max, 1..=100_000)?;
         within("bucket_mib", self.bucket_mib, 1..=1024)?;
+        within("checkpoint_every", self.checkpoint_every, 0..=1_000_000)?;
+        within("save_period", self.save_period, 0..=100_000)?;
+        within("digest_every", self.digest_every, 0..=1_000_000)?;
         within("hash_every", self.hash_every, 0..=1_000_000)
     }
 

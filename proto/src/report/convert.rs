@@ -210,6 +210,7 @@ impl TryFrom<wire::report_request::Report> for Report {
                 neighbour: lost.neighbour_rank as usize,
                 reason: sentence(&lost.reason),
             }),
+            Wire::DrainRequested(_) => Self::DrainRequested,
         })
     }
 }
@@ -229,6 +230,7 @@ impl From<Report> for wire::report_request::Report {
                 neighbour_rank: lost.neighbour as u32,
                 reason: lost.reason,
             }),
+            Report::DrainRequested => Self::DrainRequested(wire::DrainRequested {}),
         }
     }
 }
@@ -298,6 +300,7 @@ mod tests {
                 reason: reason.clone(),
             }),
             Report::LinkLost(LinkLost { neighbour: 3, reason }),
+            Report::DrainRequested,
         ];
         for report in reports {
             assert_eq!(

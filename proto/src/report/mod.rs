@@ -20,6 +20,8 @@ pub enum Report {
     Finished(Finished),
     /// A ring link broke; from the ranks that see it.
     LinkLost(LinkLost),
+    /// The sender was asked to end and wants to leave at a step boundary.
+    DrainRequested,
 }
 
 /// What a worker is doing.

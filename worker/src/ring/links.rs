@@ -1,54 +1,62 @@
-//! Ring links over gRPC: one client stream to the right neighbour, one served stream from the left.
+//! Ring links: one stream to the right neighbour, one from the left, each behind a bounded queue.
 //!
-//! Training blocks on these links; the streams live on the runtime. Both ends are bounded queues, so a slow peer
-//! slows its neighbours down and nothing piles up. A blocked call ends when a stream breaks or when the session
-//! cancels the generation, which it does when the coordinator says that the run is over. There is no timeout to
-//! guess: who is alive is decided by leases, not here.
+//! A slow peer slows its neighbours down and nothing piles up. A waiting call ends when a stream breaks or when the
+//! session cancels the generation, which it does when a newer one begins. There is no timeout to guess: who is alive
+//! is decided by the coordinator, not here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use collective::{LINK_CAPACITY, LinkError, Links, Neighbour, Segment};
+use collective::{LINK_CAPACITY, LinkError, Neighbour, Segment};
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_client::ExchangeServiceClient;
 use proto::{Address, Sender, transport, wire};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+/// What arrives from the left neighbour.
+pub type Inbound = mpsc::Receiver<Result<Segment, LinkError>>;
+
 /// The links of one rank in one generation.
-pub struct GrpcLinks {
-    runtime: Handle,
+pub struct RingLinks {
     right: mpsc::Sender<Segment>,
-    right_failure: Failure,
-    left: mpsc::Receiver<Result<Segment, LinkError>>,
+    left: Inbound,
     cancelled: CancellationToken,
-    /// Cancelled when the stream to the right has failed: a rank that only waits for its left must hear of it too.
-    broken: CancellationToken,
+    broken: Broken,
 }
 
-/// Why a stream ended, written by its task and read by the blocked call.
-#[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<String>>>);
+/// Whether a stream has failed, and why: a rank that computes, or only waits for its left, must hear of it too.
+#[derive(Clone, Debug, Default)]
+pub struct Broken {
+    token: CancellationToken,
+    first: Arc<Mutex<Option<LinkError>>>,
+}
 
-impl Failure {
-    fn set(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+impl Broken {
+    /// Notes a failure; only the first counts.
+    pub fn set(&self, failure: LinkError) {
+        self.first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(failure);
+        self.token.cancel();
     }
 
-    /// Returns the failure as an error of the link to the right.
-    fn error(&self) -> LinkError {
-        let neighbour = Neighbour::Right;
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some(reason) => LinkError::Refused { neighbour, reason },
-            None => LinkError::Closed { neighbour },
-        }
+    /// Waits for a failure and returns it.
+    pub async fn wait(&self) -> LinkError {
+        self.token.cancelled().await;
+        // Invariant: the token is cancelled after the failure was noted.
+        self.get().expect("a broken link has a reason")
+    }
+
+    fn get(&self) -> Option<LinkError> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl GrpcLinks {
+impl RingLinks {
     /// Opens the stream to the right neighbour and pairs it with the one that comes `from_left`.
     ///
     /// Returns at once: the connection is made by a task of the current runtime. The neighbour listens since
@@ -59,64 +67,95 @@ impl GrpcLinks {
     pub fn open(
         own: Sender,
         right: Address,
-        from_left: mpsc::Receiver<Result<Segment, LinkError>>,
+        from_left: Inbound,
         cancelled: CancellationToken,
+        broken: Broken,
     ) -> Self {
         let (to_right, outbound) = mpsc::channel(LINK_CAPACITY);
-        let failure = Failure::default();
-        let broken = CancellationToken::new();
         let task = send_segments(own, right, outbound);
         tokio::spawn({
-            let (failure, cancelled, broken) = (failure.clone(), cancelled.clone(), broken.clone());
+            let (cancelled, broken) = (cancelled.clone(), broken.clone());
             async move {
                 tokio::select! {
                     result = task => if let Err(status) = result {
-                        failure.set(status.message().to_owned());
-                        broken.cancel();
+                        broken.set(LinkError::Refused {
+                            neighbour: Neighbour::Right,
+                            reason: status.message().to_owned(),
+                        });
                     },
                     () = cancelled.cancelled() => {}
                 }
             }
         });
         Self {
-            runtime: Handle::current(),
             right: to_right,
-            right_failure: failure,
             left: from_left,
             cancelled,
             broken,
         }
     }
-}
 
-impl Links for GrpcLinks {
-    fn send(&mut self, segment: Segment) -> Result<(), LinkError> {
-        let sent = self.runtime.block_on(async {
-            tokio::select! {
-                sent = self.right.send(segment) => sent.is_ok(),
-                () = self.cancelled.cancelled() => false,
-            }
-        });
-        if sent {
-            Ok(())
-        } else {
-            Err(self.right_failure.error())
-        }
+    /// Returns the links of a ring within this process, in rank order.
+    pub fn in_memory(world_size: usize) -> Vec<Self> {
+        let ends = (0..world_size).map(|_| mpsc::channel(LINK_CAPACITY));
+        let (rights, mut lefts): (Vec<_>, Vec<_>) = ends.unzip();
+        // What rank r sends arrives at rank r + 1.
+        lefts.rotate_right(world_size.min(1));
+        let forward = |right: mpsc::Sender<Result<Segment, LinkError>>| {
+            let (to_right, mut outbound) = mpsc::channel(1);
+            tokio::spawn(async move {
+                while let Some(segment) = outbound.recv().await {
+                    if right.send(Ok(segment)).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            to_right
+        };
+        rights
+            .into_iter()
+            .zip(lefts)
+            .map(|(right, left)| Self {
+                right: forward(right),
+                left,
+                cancelled: CancellationToken::new(),
+                broken: Broken::default(),
+            })
+            .collect()
     }
 
-    fn receive(&mut self) -> Result<Segment, LinkError> {
+    /// Hands a segment to the stream to the right neighbour; waits while its queue is full.
+    ///
+    /// # Errors
+    /// When the stream has failed or the generation was cancelled.
+    pub async fn send(&mut self, segment: Segment) -> Result<(), LinkError> {
+        let sent = tokio::select! {
+            sent = self.right.send(segment) => sent.is_ok(),
+            () = self.cancelled.cancelled() => false,
+        };
+        if sent {
+            return Ok(());
+        }
+        Err(self.broken.get().unwrap_or(LinkError::Closed {
+            neighbour: Neighbour::Right,
+        }))
+    }
+
+    /// Returns the next segment from the left neighbour; waits while there is none.
+    ///
+    /// # Errors
+    /// When a stream has failed or the generation was cancelled.
+    pub async fn receive(&mut self) -> Result<Segment, LinkError> {
         let closed = LinkError::Closed {
             neighbour: Neighbour::Left,
         };
-        self.runtime.block_on(async {
-            tokio::select! {
-                // What has arrived counts, also after the stream to the right has ended.
-                biased;
-                received = self.left.recv() => received.unwrap_or(Err(closed)),
-                () = self.cancelled.cancelled() => Err(closed),
-                () = self.broken.cancelled() => Err(self.right_failure.error()),
-            }
-        })
+        tokio::select! {
+            // What has arrived counts, also after the stream to the right has ended.
+            biased;
+            received = self.left.recv() => received.unwrap_or(Err(closed)),
+            () = self.cancelled.cancelled() => Err(closed),
+            failure = self.broken.wait() => Err(failure),
+        }
     }
 }
 

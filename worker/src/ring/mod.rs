@@ -1,34 +1,44 @@
 //! The ring as training sees it: collective operations over the links of one generation.
 //!
 //! Numbers the operations of a step, so that a segment can never be taken for one of another call. The schedule
-//! and the arithmetic are `collective`'s; the links are gRPC streams in [`links`] or memory in tests.
+//! and the arithmetic are `collective`'s, as state machines that are driven here; the links are queues, with gRPC streams
+//! behind them ([`links`]) or another rank in the same process.
 
 pub mod links;
+pub mod peers;
 pub mod service;
+pub mod state_service;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use collective::{
-    CollectiveError, Group, Links, OperationId, PayloadPool, PieceSizes, Reduction, all_gather, all_reduce,
+    AllGather, AllReduce, CollectiveError, Group, OperationId, PayloadPool, PieceSizes, Reduction, RingOperation,
 };
+
+use self::links::RingLinks;
+use crate::pulse::Pulse;
 
 /// The ring of one generation.
 pub struct Ring {
     group: Group,
-    links: Box<dyn Links + Send>,
+    links: RingLinks,
     sizes: PieceSizes,
     pool: PayloadPool,
     next: OperationId,
+    pulse: Arc<Pulse>,
 }
 
 impl Ring {
-    /// Returns the ring of `group` over `links`.
-    pub fn new(group: Group, links: Box<dyn Links + Send>, sizes: PieceSizes) -> Self {
+    /// Returns the ring of `group` over `links`; every segment that arrives counts as progress in `pulse`.
+    pub fn new(group: Group, links: RingLinks, sizes: PieceSizes, pulse: Arc<Pulse>) -> Self {
         Self {
             group,
             links,
             sizes,
             pool: PayloadPool::default(),
             next: OperationId { step: 0, number: 0 },
+            pulse,
         }
     }
 
@@ -41,25 +51,26 @@ impl Ring {
     ///
     /// # Errors
     /// When a neighbour is lost or breaks the protocol; `values` must then be computed anew.
-    pub fn sum<R: Reduction>(&mut self, step: u64, values: &mut [R::Element]) -> Result<(), CollectiveError> {
+    pub async fn sum<R: Reduction>(
+        &mut self,
+        step: u64,
+        values: &mut [R::Element],
+    ) -> Result<(), CollectiveError> {
         let operation = self.operation(step);
-        all_reduce::<R>(
-            &mut *self.links,
-            &self.group,
-            operation,
-            values,
-            self.sizes,
-            &mut self.pool,
-        )
+        let mut all_reduce =
+            AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool);
+        drive(&mut self.links, &mut all_reduce, &self.pulse).await
     }
 
     /// Returns the blobs of all ranks in rank order.
     ///
     /// # Errors
     /// When a neighbour is lost or breaks the protocol, or when the blob is over its size limit.
-    pub fn gather(&mut self, step: u64, own: Bytes) -> Result<Vec<Bytes>, CollectiveError> {
+    pub async fn gather(&mut self, step: u64, own: Bytes) -> Result<Vec<Bytes>, CollectiveError> {
         let operation = self.operation(step);
-        all_gather(&mut *self.links, &self.group, operation, own, self.sizes)
+        let mut all_gather = AllGather::new(&self.group, operation, own, self.sizes)?;
+        drive(&mut self.links, &mut all_gather, &self.pulse).await?;
+        Ok(all_gather.into_blobs())
     }
 
     /// Returns the id of the next operation; all ranks call in the same order, so all get the same.
@@ -74,5 +85,26 @@ impl Ring {
             number: number + 1,
         };
         OperationId { step, number }
+    }
+}
+
+/// Moves the segments of one operation until it is done.
+async fn drive(
+    links: &mut RingLinks,
+    operation: &mut (dyn RingOperation + Send),
+    pulse: &Pulse,
+) -> Result<(), CollectiveError> {
+    loop {
+        while let Some(segment) = operation.next_send() {
+            links.send(segment).await?;
+        }
+        if operation.is_done() {
+            return Ok(());
+        }
+        pulse.wait_for_left(true);
+        let segment = links.receive().await;
+        pulse.wait_for_left(false);
+        operation.on_segment(segment?)?;
+        pulse.progress();
     }
 }

@@ -1,9 +1,13 @@
-//! The served end of the ring: takes the left neighbour's stream of one generation at a time.
+//! The served end of the ring: takes the left neighbour's stream of each generation.
 //!
 //! A neighbour may call before this worker has heard of the generation; it then waits a little. A caller of an
 //! older generation, or one that is not the left neighbour, is refused. What a segment means is checked by the
 //! operation that takes it.
+//!
+//! Two generations are expected at a time when the newer one takes effect at a step boundary: who joins it may call
+//! before the others have left the older one.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,21 +18,29 @@ use proto::{Member, ParseError, Refusal, RunId, Sender, transport, wire};
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-/// What arrives from the left.
-pub type Inbound = mpsc::Receiver<Result<Segment, LinkError>>;
+use super::links::{Broken, Inbound};
 
 /// Serves `ExchangeService` for one worker.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    expected: watch::Sender<Option<Arc<Expected>>>,
+    expected: watch::Sender<Expectations>,
 }
 
-/// The stream that may come.
+/// The streams that may come, by generation.
+#[derive(Clone, Debug, Default)]
+struct Expectations {
+    /// The newest generation that was ever expected.
+    newest: u64,
+    streams: BTreeMap<u64, Arc<Expected>>,
+}
+
+/// A stream that may come.
 #[derive(Debug)]
 struct Expected {
     run: RunId,
     generation: Generation,
     left: Member,
+    broken: Broken,
     /// Taken by the first stream: there is one per generation.
     queue: Mutex<Option<mpsc::Sender<Result<Segment, LinkError>>>>,
 }
@@ -36,23 +48,34 @@ struct Expected {
 impl Default for Exchange {
     fn default() -> Self {
         Self {
-            expected: watch::Sender::new(None),
+            expected: watch::Sender::new(Expectations::default()),
         }
     }
 }
 
 impl Exchange {
-    /// Accepts the stream of the left neighbour in `generation` from now on, and returns its receiving end.
-    pub fn expect(&self, run: RunId, generation: Generation, left: Member) -> Inbound {
+    /// Accepts the stream of the left neighbour in `generation` from now on, and returns its receiving end. A failure
+    /// of the stream is noted in `broken` too.
+    pub fn expect(&self, run: RunId, generation: Generation, left: Member, broken: Broken) -> Inbound {
         let (queue, inbound) = mpsc::channel(LINK_CAPACITY);
-        let queue = Mutex::new(Some(queue));
-        self.expected.send_replace(Some(Arc::new(Expected {
+        let expected = Arc::new(Expected {
             run,
             generation,
             left,
-            queue,
-        })));
+            broken,
+            queue: Mutex::new(Some(queue)),
+        });
+        self.expected.send_modify(|expectations| {
+            expectations.newest = expectations.newest.max(generation.0);
+            expectations.streams.insert(generation.0, expected);
+        });
         inbound
+    }
+
+    /// Forgets all generations before this one.
+    pub fn forget_before(&self, generation: Generation) {
+        self.expected
+            .send_modify(|expectations| expectations.streams.retain(|&known, _| known >= generation.0));
     }
 
     /// Returns the gRPC service, with its message limit set.
@@ -63,29 +86,22 @@ impl Exchange {
     /// Waits until this worker is in the caller's generation, and checks that the caller is its left neighbour.
     async fn admit(&self, sender: &Sender) -> Result<Arc<Expected>, Status> {
         let mut expected = self.expected.subscribe();
-        let caught_up = expected.wait_for(|expected| {
-            expected
-                .as_ref()
-                .is_some_and(|expected| expected.generation >= sender.generation)
-        });
+        let caught_up = expected.wait_for(|expected| expected.newest >= sender.generation.0);
         let seconds = ROSTER_PATIENCE.as_secs();
-        let admitted = match tokio::time::timeout(ROSTER_PATIENCE, caught_up).await {
+        let expectations = match tokio::time::timeout(ROSTER_PATIENCE, caught_up).await {
             Ok(Ok(expected)) => expected.clone(),
             // The sending half lives in `self`, so only the timeout is left.
-            _ => None,
+            _ => return Err(Refusal::TooSlow { seconds }.into()),
         };
-        let expected = admitted.ok_or(Refusal::TooSlow { seconds })?;
+        let expected = expectations.streams.get(&sender.generation.0).cloned();
+        let expected = expected.ok_or(Refusal::StaleGeneration {
+            sent: sender.generation,
+            current: Generation(expectations.newest),
+        })?;
         if sender.run != expected.run {
             return Err(Refusal::OtherRun {
                 asked: sender.run,
                 serving: expected.run,
-            }
-            .into());
-        }
-        if sender.generation != expected.generation {
-            return Err(Refusal::StaleGeneration {
-                sent: sender.generation,
-                current: expected.generation,
             }
             .into());
         }
@@ -121,14 +137,13 @@ impl ExchangeService for Exchange {
                 Ok(Some(request)) => segment(request, expected.generation)?,
                 Ok(None) => return Ok(Response::new(summary)),
                 Err(status) => {
-                    let reason = status.message().to_owned();
+                    let failure = LinkError::Refused {
+                        neighbour: Neighbour::Left,
+                        reason: status.message().to_owned(),
+                    };
+                    expected.broken.set(failure.clone());
                     // The receiver may be gone, which is how its generation ends.
-                    let _ = queue
-                        .send(Err(LinkError::Refused {
-                            neighbour: Neighbour::Left,
-                            reason,
-                        }))
-                        .await;
+                    let _ = queue.send(Err(failure)).await;
                     return Err(status);
                 }
             };

@@ -1,93 +1,72 @@
-//! The calls of a session to its coordinator, and what their failures mean.
+//! What a session tells the coordinator: again and again until it is taken, or refused for good.
 
 use std::time::Duration;
 
-use proto::wire::watch_response::Decision;
-use proto::{Address, Candidate, Sender, wire};
-use tokio::time::timeout;
-use tonic::{Status, Streaming};
-use tracing::info;
+use collective::{LinkError, Neighbour};
+use proto::wire::coordinator_service_client::CoordinatorServiceClient;
+use proto::{Finished, LinkLost, Outcome, RefusalKind, Report, Roster, Sender, wire};
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+use tracing::debug;
 
-use super::{Session, SessionError};
-use crate::compute::Cards;
-use crate::heartbeat::Lease;
+use crate::delivery::report_of;
 
-impl Session {
-    pub(super) async fn join(&mut self, address: Address, cards: Cards) -> Result<Lease, SessionError> {
-        let candidate = Candidate {
-            run: self.run,
-            worker: self.worker,
-            version: proto::VERSION.to_owned(),
-            host: crate::address::host_name(),
-            address,
-            device: self.config.host.device.clone(),
-            threads: self.config.host.thread_count() as u32,
-            dataset: cards.dataset,
-            model: cards.model,
-        };
-        let response = self
-            .coordinator
-            .join(wire::JoinRequest::from(candidate))
-            .await
-            .map_err(|status| refused(&self.config.coordinator, &status))?
-            .into_inner();
-        info!("joined the run; waiting for all workers");
-        Ok(Lease {
-            interval: Duration::from_millis(response.heartbeat_interval_milliseconds.into()),
-            silence: Duration::from_millis(response.lease_milliseconds.into()),
-        })
-    }
-
-    pub(super) async fn watch(&mut self) -> Result<Streaming<wire::WatchResponse>, SessionError> {
-        let request = wire::WatchRequest {
-            run_id: self.run.to_string(),
-            worker_id: self.worker.to_string(),
-        };
-        let stream = self
-            .coordinator
-            .watch(request)
-            .await
-            .map_err(|status| refused(&self.config.coordinator, &status))?;
-        Ok(stream.into_inner())
-    }
-
-    /// Says goodbye, so that the coordinator need not wait for this worker; nobody minds if it is not heard.
-    pub(super) async fn leave(&mut self, sender: Sender) {
-        let request = wire::LeaveRequest {
-            sender: Some(sender.into()),
-            reason: String::new(),
-        };
-        let _ = timeout(LEAVE_PATIENCE, self.coordinator.leave(request)).await;
-    }
-
-    pub(super) fn decision(
-        &self,
-        message: Result<Option<wire::WatchResponse>, Status>,
-    ) -> Result<Decision, SessionError> {
-        match message {
-            Ok(Some(response)) => Ok(response
-                .decision
-                .ok_or(proto::ParseError::Missing { field: "decision" })?),
-            Ok(None) => Err(self.lost("it closed the watch stream before the run ended")),
-            Err(status) => Err(self.lost(status.message())),
+/// Reports until the coordinator has answered. A refusal is an answer: the coordinator knows better, and its decisions
+/// say what.
+pub(super) async fn tell(mut client: CoordinatorServiceClient<Channel>, sender: Sender, report: Report) {
+    loop {
+        let request = report_of(sender, report.clone());
+        match timeout(ANSWER_PATIENCE, client.report(request)).await {
+            Ok(Ok(_taken)) => return,
+            Ok(Err(status)) if RefusalKind::of(&status).is_some() => {
+                debug!(reason = status.message(), "the report was not taken");
+                return;
+            }
+            Ok(Err(status)) => debug!(reason = status.message(), "the report did not arrive"),
+            Err(_) => debug!("no answer to a report"),
         }
-    }
-
-    pub(super) fn lost(&self, reason: &str) -> SessionError {
-        SessionError::CoordinatorLost {
-            coordinator: self.config.coordinator.clone(),
-            reason: reason.to_owned(),
-        }
+        sleep(RETRY_PAUSE).await;
     }
 }
 
-/// Returns the error of a call that the coordinator did not accept.
-pub(super) fn refused(coordinator: &Address, status: &Status) -> SessionError {
-    SessionError::Refused {
-        coordinator: coordinator.clone(),
-        reason: status.message().to_owned(),
-    }
+/// Says goodbye, so that the coordinator need not wait for this worker; nobody minds if it is not heard.
+pub(super) async fn leave(mut client: CoordinatorServiceClient<Channel>, sender: Sender, reason: String) {
+    let request = wire::LeaveRequest {
+        sender: Some(sender.into()),
+        reason,
+    };
+    let _ = timeout(LEAVE_PATIENCE, client.leave(request)).await;
 }
+
+/// Returns the report of a link that broke.
+pub(super) fn link_lost(roster: &Roster, rank: usize, neighbour: Neighbour, reason: String) -> Report {
+    let neighbour = match neighbour {
+        Neighbour::Left => roster.left_of(rank).rank,
+        Neighbour::Right => roster.right_of(rank).rank,
+    };
+    Report::LinkLost(LinkLost { neighbour, reason })
+}
+
+/// Returns the report of a link failure.
+pub(super) fn link_failure(roster: &Roster, rank: usize, failure: &LinkError) -> Report {
+    link_lost(roster, rank, failure.neighbour(), failure.to_string())
+}
+
+/// Returns the report of a failure that every rank has.
+pub(super) fn failed(reason: String) -> Report {
+    Report::Finished(Finished {
+        outcome: Outcome::Failed,
+        epoch: 0,
+        step: 0,
+        reason,
+    })
+}
+
+/// A report is a few hundred bytes.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Short for a person; long for a coordinator that is coming back.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// The coordinator waits for goodbyes about as long.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);

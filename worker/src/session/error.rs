@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use proto::Address;
 
 use crate::connect::ConnectError;
+use crate::training::TrainingError;
 
 /// Why a worker's session failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +32,14 @@ pub enum SessionError {
     /// The coordinator sent something that cannot be used.
     #[error("the coordinator sent an unusable message: {0}")]
     Malformed(#[from] proto::ParseError),
-    /// Data or model could not be opened.
-    #[error("{0:#}")]
-    Prepare(anyhow::Error),
-    /// The compute thread failed or panicked.
+    /// Data or model could not be opened, or the compute thread panicked.
     #[error("{0:#}")]
     Compute(anyhow::Error),
+    /// This worker cannot go on; the others do without it.
+    #[error(transparent)]
+    Training(#[from] TrainingError),
     /// The coordinator went away during the run.
-    #[error("lost the coordinator at {coordinator}: {reason}")]
+    #[error("the coordinator at {coordinator} was away for too long: {reason}")]
     CoordinatorLost {
         /// Its address.
         coordinator: Address,

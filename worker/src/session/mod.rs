@@ -1,352 +1,547 @@
-//! A worker's conversation with its coordinator: from the first call to the end of the run.
+//! A worker's part in a run: from the first call to the end.
 //!
-//! [`run`] is the calling order of the protocol: get the run, open data and model, join, wait for the roster, train,
-//! report, wait for the end. Training itself is on the compute thread; this file decides nothing about it. Whatever
-//! happens, the session ends within seconds of the run's end, and every wait is bounded: by a deadline, or by the
-//! coordinator's silence, which ends the session too.
+//! [`run`] finds the coordinator, opens data and model, and then takes part: it enters one generation after the other,
+//! reports what broke, and leaves when the run is over or when it was asked to. Training itself is on the compute
+//! thread; this file decides nothing about it. The coordinator may be away: [`attachment`] finds it again.
+//!
+//! What a worker does in a generation does not end with the generation's loss. Only these end a session: the end of the
+//! run, a drain, a failure of this worker alone, a refusal, or a coordinator that is away for longer than
+//! `--orphan-timeout`.
 
+mod attachment;
 mod calls;
 mod error;
-mod verdict;
+mod place;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use collective::{Group, Links, memory_ring};
+use collective::{CollectiveError, Neighbour};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
-use proto::wire::watch_response::Decision;
-use proto::{Address, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, transport, wire};
+use proto::{
+    Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, Report, Roster, RunId, Sender, Switch,
+    WorkerId, transport, wire,
+};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use self::calls::refused;
+use self::attachment::{Attachment, News};
+use self::calls::{failed, leave, link_failure, link_lost, tell};
 pub use self::error::SessionError;
-use self::verdict::{delivery_failure, end_of, failed, finish, tell};
-use crate::address::{Advertise, advertised};
-use crate::compute::{Cards, Compute, Done, Place};
+use self::place::{Current, Next};
+use crate::address::{Advertise, advertised, host_name};
+use crate::compute::{Cards, Engine, Left, Notice, Ports, connect as connect_compute};
 use crate::connect;
-use crate::delivery::{Delivery, Pulse};
+use crate::delivery::{Route, courier};
 use crate::heartbeat::Heartbeats;
-use crate::prepare::HostOptions;
-use crate::ring::links::GrpcLinks;
+use crate::outbox::Outbox;
+use crate::pulse::Pulse;
+use crate::replica::Offers;
 use crate::ring::service::Exchange;
+use crate::ring::state_service::States;
+use crate::signals::Signals;
+use crate::training::{self, TrainingError};
 
 /// What a worker is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WorkerConfig {
     /// The coordinator.
     pub coordinator: Address,
-    /// Address that the ring neighbour's connection is accepted on.
+    /// Address that peers' connections are accepted on.
     pub listen: SocketAddr,
-    /// How neighbours reach this worker, when not by the address that the coordinator is reached from.
+    /// How peers reach this worker, when not by the address that the coordinator is reached from.
     pub advertise: Option<Advertise>,
     /// How long to look for the coordinator.
     pub join_timeout: Duration,
-    /// Device, threads and data of this host.
-    pub host: HostOptions,
+    /// How long the coordinator may be away during the run.
+    pub orphan_timeout: Duration,
+    /// The device, for people.
+    pub device: String,
+    /// Threads to compute with.
+    pub threads: u32,
+    /// What opens the run and computes.
+    pub engine: Arc<dyn Engine>,
 }
 
-/// Takes part in the run of `config.coordinator` until it ends.
-///
-/// Cancelling `shutdown` asks all ranks to stop at a step boundary; the weights are saved first.
+/// How a worker's part ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The run is over for everybody.
+    Run(Ending),
+    /// This worker was asked to end and has handed over; the run goes on.
+    Drained,
+}
+
+/// Takes part in the run of `config.coordinator` until it ends, or until `shutdown` is cancelled and the others can do
+/// without this worker.
 ///
 /// # Errors
-/// When the session could not begin or broke; a run that ended badly for everybody is `Ok` with its [`Ending`].
-pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Ending, SessionError> {
+/// When the session could not begin, or this worker alone cannot go on; a run that ended badly for everybody is `Ok`.
+pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Part, SessionError> {
     let address = config.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| SessionError::Listen { address, source })?;
     let (channel, reached_from) =
         connect::coordinator(&config.coordinator, config.join_timeout, &shutdown).await?;
-    let advertised = advertised(config.advertise.as_ref(), &listener, reached_from)?;
+    let address = advertised(config.advertise.as_ref(), &listener, reached_from)?;
 
-    let exchange = Exchange::default();
-    let _served = AbortOnDropHandle::new(serve(listener, exchange.clone()));
-    Session::begin(config, channel, exchange, shutdown)
-        .await?
-        .take_part(advertised)
-        .await
+    let (exchange, offers) = (Exchange::default(), Offers::default());
+    let _served = AbortOnDropHandle::new(serve(listener, exchange.clone(), offers.clone()));
+    let (run, recipe) = get_run(&config, channel.clone()).await?;
+
+    let (signals, pulse, outbox) = (Arc::default(), Arc::default(), Arc::default());
+    let (mut ports, desk) = connect_compute(&signals, &pulse, &outbox);
+    let started = config.engine.start(recipe, desk);
+    started.map_err(|error| SessionError::Compute(error.into()))?;
+    let cards = opened(&mut ports, &shutdown).await?;
+
+    let worker = WorkerId::random();
+    let session = Session {
+        candidate: Candidate {
+            run,
+            worker,
+            version: proto::VERSION.to_owned(),
+            host: host_name(),
+            address,
+            device: config.device.clone(),
+            threads: config.threads,
+            dataset: cards.dataset,
+            model: cards.model,
+        },
+        channel,
+        exchange,
+        offers,
+        shutdown,
+        signals,
+        pulse,
+        outbox,
+        ports,
+        config,
+        current: None,
+        next: None,
+        is_draining: false,
+        tellings: JoinSet::new(),
+        finishing: None,
+    };
+    session.take_part().await
 }
 
-/// Serves the exchange until the returned task is aborted.
-fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
+/// Serves the ring neighbours and those who copy the state, until the returned task is aborted.
+fn serve(listener: TcpListener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ExchangeServiceServer<Exchange>>().await;
         let served = transport::server()
             .add_service(health_service)
             .add_service(exchange.into_service())
+            .add_service(States::new(offers).into_service())
             .serve_with_incoming(transport::incoming(listener))
             .await;
         if let Err(error) = served {
-            warn!(%error, "the exchange service ended");
+            warn!(%error, "the worker's services ended");
         }
     })
 }
 
-/// What is under way while a worker trains.
-struct Part {
-    sender: Sender,
-    roster: Roster,
-    /// Aborted with this, so that training never waits for a queue that nobody empties.
-    delivered: AbortOnDropHandle<Result<(), Status>>,
-    decisions: Streaming<wire::WatchResponse>,
-    /// Ends the ring.
-    cancelled: CancellationToken,
-    /// The coordinator does not answer.
-    lapsed: CancellationToken,
+/// Asks which run it is.
+async fn get_run(config: &WorkerConfig, channel: Channel) -> Result<(RunId, Recipe), SessionError> {
+    let request = wire::GetRunRequest {
+        version: proto::VERSION.to_owned(),
+    };
+    let mut client = CoordinatorServiceClient::new(channel);
+    let answer = client.get_run(request).await;
+    let response = answer
+        .map_err(|status| SessionError::Refused {
+            coordinator: config.coordinator.clone(),
+            reason: status.message().to_owned(),
+        })?
+        .into_inner();
+    let recipe = response.recipe.ok_or(proto::ParseError::Missing { field: "recipe" })?;
+    let run = response.run_id.parse()?;
+    info!(%run, world_size = response.world_size, "found the run");
+    Ok((run, recipe.try_into()?))
 }
 
-/// A session that knows its run.
+/// Waits until data and model are open.
+async fn opened(ports: &mut Ports, shutdown: &CancellationToken) -> Result<Cards, SessionError> {
+    let notice = tokio::select! {
+        notice = ports.notices.recv() => notice,
+        () = shutdown.cancelled() => return Err(SessionError::StoppedEarly),
+    };
+    match notice {
+        Some(Notice::Opened(cards)) => Ok(cards),
+        Some(Notice::Failed(error)) => Err(SessionError::Compute(error)),
+        Some(Notice::Left(_)) | None => Err(SessionError::Compute(anyhow::anyhow!("nothing was opened"))),
+    }
+}
+
+/// A session that knows its run and has opened it.
 struct Session {
     config: WorkerConfig,
-    coordinator: CoordinatorServiceClient<Channel>,
+    candidate: Candidate,
     channel: Channel,
     exchange: Exchange,
+    offers: Offers,
     shutdown: CancellationToken,
-    run: RunId,
-    worker: WorkerId,
-    recipe: Recipe,
-    stop: Arc<AtomicBool>,
-    /// The end of training, until it has come.
-    training: Option<oneshot::Receiver<anyhow::Result<Done>>>,
+    signals: Arc<Signals>,
+    pulse: Arc<Pulse>,
+    outbox: Arc<Outbox>,
+    ports: Ports,
+    /// The generation that training is in, or was in last.
+    current: Option<Current>,
+    /// A roster that takes effect at a step boundary.
+    next: Option<Next>,
+    is_draining: bool,
+    /// Tell of a broken link and of a wish to leave.
+    tellings: JoinSet<()>,
+    /// Delivers what is left and says that this worker's work is done; then, when it leaves alone, that it has left.
+    finishing: Option<AbortOnDropHandle<bool>>,
 }
 
 impl Session {
-    /// Asks which run it is.
-    async fn begin(
-        config: WorkerConfig,
-        channel: Channel,
-        exchange: Exchange,
-        shutdown: CancellationToken,
-    ) -> Result<Self, SessionError> {
-        let mut coordinator = CoordinatorServiceClient::new(channel.clone());
-        let request = wire::GetRunRequest {
-            version: proto::VERSION.to_owned(),
-        };
-        let response = coordinator
-            .get_run(request)
-            .await
-            .map_err(|status| refused(&config.coordinator, &status))?
-            .into_inner();
-        let recipe: Recipe = response
-            .recipe
-            .ok_or(proto::ParseError::Missing { field: "recipe" })?
-            .try_into()?;
-        let run = response.run_id.parse()?;
-        let worker = WorkerId::random();
-        info!(%run, %worker, world_size = response.world_size, "found the run");
-        let stop = Arc::default();
-        Ok(Self {
-            config,
-            coordinator,
-            channel,
-            exchange,
-            shutdown,
+    async fn take_part(mut self) -> Result<Part, SessionError> {
+        let Candidate { run, worker, .. } = self.candidate;
+        let heartbeats = Heartbeats::start(&self.config.coordinator, run, worker, Arc::clone(&self.pulse));
+        let heartbeats = Arc::new(heartbeats);
+        let route = Route {
             run,
             worker,
-            recipe,
-            stop,
-            training: None,
-        })
-    }
-
-    /// Joins, trains, and returns how the run ended, when the compute thread has ended too: a process that exits while
-    /// a thread computes may crash in its libraries.
-    async fn take_part(mut self, address: Address) -> Result<Ending, SessionError> {
-        let compute = Compute::start(
-            self.recipe.clone(),
-            self.config.host.clone(),
-            Arc::clone(&self.stop),
-        )
-        .map_err(|error| SessionError::Compute(error.into()))?;
-        self.training = Some(compute.done);
-        let result = self.conduct(address, compute.cards, compute.place).await;
-        if self.training.is_some()
-            && timeout(UNWIND_PATIENCE, end_of(&mut self.training))
-                .await
-                .is_err()
-        {
-            warn!("training did not unwind in time; leaving it");
-        }
+            channel: self.channel.clone(),
+        };
+        let courier = courier(route, Arc::clone(&self.outbox), Arc::clone(&self.pulse));
+        let _courier = AbortOnDropHandle::new(tokio::spawn(courier));
+        let (sender, news) = mpsc::channel(NEWS_CAPACITY);
+        let attachment = Attachment {
+            client: self.client(),
+            candidate: self.candidate.clone(),
+            patience: self.config.orphan_timeout,
+            news: sender,
+        };
+        let keeping = Arc::clone(&heartbeats);
+        let _attached = AbortOnDropHandle::new(tokio::spawn(async move { attachment.keep(&keeping).await }));
+        let result = self.attend(news, &heartbeats).await;
+        self.unwind().await;
         result
     }
 
-    async fn conduct(
+    /// Waits for what comes, and does what follows from it.
+    async fn attend(
         &mut self,
-        address: Address,
-        mut cards: oneshot::Receiver<anyhow::Result<Cards>>,
-        place: oneshot::Sender<Place>,
-    ) -> Result<Ending, SessionError> {
-        let cards = tokio::select! {
-            cards = &mut cards => cards
-                .map_err(|closed| SessionError::Compute(closed.into()))?
-                .map_err(SessionError::Prepare)?,
-            () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
-        };
-        let steps = cards.steps;
-        let lease = self.join(address, cards).await?;
-        let mut decisions = self.watch().await?;
-
-        let pulse = Arc::new(Pulse::default());
-        let sender = |generation| Sender {
-            run: self.run,
-            worker: self.worker,
-            generation,
-        };
-        let waiting = Heartbeats::start(&self.config.coordinator, sender(Generation(0)), lease, &pulse);
-        let roster = match self.roster(&mut decisions, &waiting.lapsed).await? {
-            Ok(roster) => roster,
-            Err(ending) => return Ok(ending),
-        };
-        drop(waiting);
-        let sender = sender(roster.generation());
-        let alive = Heartbeats::start(&self.config.coordinator, sender, lease, &pulse);
-        let lapsed = alive.lapsed.clone();
-
-        let cancelled = CancellationToken::new();
-        // The ring ends with this function, however it ends.
-        let _ring_guard = cancelled.clone().drop_guard();
-        let (group, links) = self.ring(&roster, sender, cancelled.clone());
-        let (delivery, delivered) = Delivery::start(self.channel.clone(), sender, steps, pulse);
-        let delivered = AbortOnDropHandle::new(delivered);
-        if place
-            .send(Place {
-                group,
-                links,
-                delivery,
-            })
-            .is_err()
-        {
-            warn!("the compute thread ended before training");
-        }
-        self.attend(Part {
-            sender,
-            roster,
-            delivered,
-            decisions,
-            cancelled,
-            lapsed,
-        })
-        .await
-    }
-
-    /// Waits for the roster; the inner error is a run that ended before it had one.
-    async fn roster(
-        &self,
-        decisions: &mut Streaming<wire::WatchResponse>,
-        lapsed: &CancellationToken,
-    ) -> Result<Result<Roster, Ending>, SessionError> {
+        mut news: mpsc::Receiver<News>,
+        heartbeats: &Heartbeats,
+    ) -> Result<Part, SessionError> {
         loop {
-            let decision = tokio::select! {
-                decision = decisions.message() => self.decision(decision)?,
-                () = lapsed.cancelled() => return Err(self.lost(SILENT)),
-                () = self.shutdown.cancelled() => return Err(SessionError::StoppedEarly),
-            };
-            match decision {
-                Decision::Roster(roster) => return Ok(Ok(roster.try_into()?)),
-                Decision::RunEnded(ended) => return Ok(Err(ended.try_into()?)),
-                Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
-            }
-        }
-    }
-
-    /// Opens the ring of a roster.
-    fn ring(
-        &self,
-        roster: &Roster,
-        sender: Sender,
-        cancelled: CancellationToken,
-    ) -> (Group, Box<dyn Links + Send>) {
-        // Invariant: the coordinator sends a roster to its members only, and a roster is a valid group.
-        let rank = roster.find(self.worker).expect("a roster of this worker").rank;
-        let group = Group::new(roster.generation(), rank, roster.world_size()).expect("a roster is a group");
-        info!(rank, world_size = roster.world_size(), generation = %roster.generation(), "training begins");
-        if roster.world_size() == 1 {
-            let alone = memory_ring(1).remove(0);
-            return (group, Box::new(alone));
-        }
-        let left = roster.left_of(rank).clone();
-        let right = roster.right_of(rank).address.clone();
-        let inbound = self.exchange.expect(self.run, roster.generation(), left);
-        (
-            group,
-            Box::new(GrpcLinks::open(sender, right, inbound, cancelled)),
-        )
-    }
-
-    /// Waits for the end of training and of the run, whichever order they come in.
-    async fn attend(&mut self, part: Part) -> Result<Ending, SessionError> {
-        let Part {
-            sender,
-            roster,
-            delivered,
-            mut decisions,
-            cancelled,
-            lapsed,
-        } = part;
-        let mut delivered = Some(delivered);
-        let mut reporting = None;
-        loop {
-            tokio::select! {
-                // The end of the run comes first: whatever is still to be reported, nobody waits for it any more.
+            self.outbox.recorded(heartbeats.recorded_epochs());
+            let part = tokio::select! {
+                // The end of the run comes first: whatever is still to be done, nobody waits for it any more.
                 biased;
-                decision = decisions.message() => match self.decision(decision)? {
-                    Decision::RunEnded(ended) => {
-                        cancelled.cancel();
-                        self.leave(sender).await;
-                        return Ok(ended.try_into()?);
-                    }
-                    Decision::StopRequested(_) => self.stop.store(true, Ordering::Relaxed),
-                    Decision::Roster(_) => warn!("another roster during a run is not understood; ignored"),
+                news = news.recv() => match news {
+                    Some(news) => self.on_news(news).await?,
+                    None => return Err(self.lost("the attachment ended")),
                 },
-                () = lapsed.cancelled() => return Err(self.lost(SILENT)),
-                result = end_of(&mut self.training), if self.training.is_some() => {
-                    self.training = None;
-                    let done = result.map_err(|closed| SessionError::Compute(closed.into()))?;
-                    let client = self.coordinator.clone();
-                    reporting = Some(spawn(finish(client, sender, roster.clone(), done, delivered.take())));
-                }
-                ended = end_of(&mut delivered), if self.training.is_some() => {
-                    delivered = None;
-                    if let Some(failure) = delivery_failure(ended) {
-                        let client = self.coordinator.clone();
-                        reporting = Some(spawn(tell(client, sender, failed(failure))));
+                notice = self.ports.notices.recv() => match notice {
+                    Some(Notice::Left(left)) => self.on_left(left).await?,
+                    Some(Notice::Failed(error)) => return Err(self.fail(SessionError::Compute(error)).await),
+                    Some(Notice::Opened(_)) => None,
+                    None => return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended"))),
+                },
+                failure = place::broken(self.current.as_ref()) => {
+                    if let Some(current) = &mut self.current {
+                        current.is_reported = true;
+                        let report = link_failure(&current.roster, current.rank, &failure);
+                        info!(reason = %failure, "a link of the ring broke; waiting for a new generation");
+                        self.tell(report);
                     }
+                    None
                 }
-                told = end_of(&mut reporting) => {
-                    reporting = None;
-                    if let Ok(Err(reason)) = told {
-                        return Err(self.lost(&reason));
-                    }
+                finished = end_of(&mut self.finishing) => {
+                    self.finishing = None;
+                    matches!(finished, Ok(true)).then_some(Part::Drained)
                 }
-                () = self.shutdown.cancelled(), if !self.stop.load(Ordering::Relaxed) => {
-                    info!("asked to stop; all ranks will stop after the same step");
-                    self.stop.store(true, Ordering::Relaxed);
+                () = self.shutdown.cancelled(), if !self.is_draining => self.drain().await?,
+            };
+            if let Some(part) = part {
+                return Ok(part);
+            }
+        }
+    }
+
+    async fn on_news(&mut self, news: News) -> Result<Option<Part>, SessionError> {
+        match news {
+            News::Joined if self.is_draining && self.current.is_some() => self.tell(Report::DrainRequested),
+            News::Joined => {
+                if self.current.is_none() {
+                    info!("joined the run; waiting for a generation");
                 }
             }
+            News::Unknown => self.abandon(),
+            News::Roster(roster) => return self.on_roster(roster).await,
+            News::Stop => self.signals.stop(),
+            News::Checkpoint(number) => self.signals.checkpoint(number),
+            News::Ended(ending) => {
+                leave(self.client(), self.sender(), String::new()).await;
+                return Ok(Some(Part::Run(ending)));
+            }
+            News::Refused(status) => {
+                return Err(SessionError::Refused {
+                    coordinator: self.config.coordinator.clone(),
+                    reason: status.message().to_owned(),
+                });
+            }
+            News::Lost(reason) => return Err(self.lost(&reason)),
+            News::Nonsense(error) => return Err(error.into()),
+        }
+        Ok(None)
+    }
+
+    async fn on_roster(&mut self, roster: Roster) -> Result<Option<Part>, SessionError> {
+        let generation = roster.generation();
+        let known = self.next.as_ref().map(|next| next.roster.generation());
+        if generation <= known.unwrap_or_else(|| self.generation()) {
+            return Ok(None);
+        }
+        let next = self.expect(roster);
+        let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
+        if next.roster.switch == Switch::AtStepBoundary && is_training {
+            info!(%generation, "a new generation takes effect at the next step boundary");
+            self.signals.prepare_generation(generation.0);
+            self.next = Some(next);
+            return Ok(None);
+        }
+        self.enter(next).await
+    }
+
+    /// Goes over to a generation; a step that is in progress is given up. The part ends when the generation goes on
+    /// without a worker that wanted to leave.
+    async fn enter(&mut self, next: Next) -> Result<Option<Part>, SessionError> {
+        self.next = None;
+        self.tellings.abort_all();
+        self.finishing = None;
+        if let Some(current) = &self.current
+            && current.is_training
+        {
+            current.cancelled.cancel();
+        }
+        if next.entry.is_none() && self.is_draining {
+            return Ok(Some(self.handed_over().await));
+        }
+        let Some((current, place)) = self.place(next) else {
+            // The generation goes on without this worker; it is told so by its next heartbeat, or by a newer roster.
+            self.current = None;
+            return Ok(None);
+        };
+        let generation = current.roster.generation();
+        self.exchange.forget_before(generation);
+        self.pulse.enter(generation);
+        self.outbox.set_reporter(current.rank == 0);
+        info!(rank = current.rank, world_size = current.roster.world_size(), %generation, "training begins");
+        let is_alone = current.roster.world_size() == 1;
+        self.current = Some(current);
+        if self.is_draining {
+            if is_alone {
+                self.signals.stop();
+            } else {
+                self.tell(Report::DrainRequested);
+            }
+        }
+        if self.ports.places.send(place).await.is_err() {
+            return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended")));
+        }
+        Ok(None)
+    }
+
+    /// Gives up the current generation: the others go on without this worker. The state is kept.
+    fn abandon(&mut self) {
+        if let Some(current) = self.current.take() {
+            warn!(generation = %current.roster.generation(), "the generation goes on without this worker");
+            current.cancelled.cancel();
+        }
+        self.next = None;
+        self.tellings.abort_all();
+        self.finishing = None;
+        self.outbox.set_reporter(false);
+        self.pulse.enter(Generation(0));
+    }
+
+    async fn on_left(&mut self, left: Left) -> Result<Option<Part>, SessionError> {
+        let Some(current) = &mut self.current else {
+            return Ok(None);
+        };
+        if current.roster.generation() != left.generation {
+            return Ok(None);
+        }
+        current.is_training = false;
+        current.ring = Some(left.ring);
+        let is_reported = current.is_reported;
+        let finished = |outcome, reason| Finished {
+            outcome,
+            epoch: left.epochs,
+            step: left.step,
+            reason,
+        };
+        match left.result {
+            Ok(training::Ending::Switched) => {
+                if let Some(next) = self.next.take() {
+                    return self.enter(next).await;
+                }
+            }
+            Ok(training::Ending::Completed) => self.finish(finished(Outcome::Completed, String::new())),
+            Ok(training::Ending::OutOfPatience { best }) => {
+                let reason = format!("no better epoch since epoch {}", best + 1);
+                self.finish(finished(Outcome::Completed, reason));
+            }
+            Ok(training::Ending::Stopped) => self.finish(finished(Outcome::Stopped, String::new())),
+            Err(TrainingError::Ring { source, .. }) if !is_reported => self.report_broken(&source),
+            Err(TrainingError::Ring { .. }) => {}
+            Err(error @ (TrainingError::NotFinite { .. } | TrainingError::Unsettled { .. })) => {
+                self.tell(failed(error.to_string()));
+            }
+            Err(error @ TrainingError::Heal { .. }) => {
+                warn!(%error, "leaving the generation and joining again");
+                leave(self.client(), self.sender(), error.to_string()).await;
+                self.abandon();
+            }
+            Err(error) => return Err(self.fail(error.into()).await),
+        }
+        Ok(None)
+    }
+
+    fn report_broken(&mut self, failure: &CollectiveError) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        current.is_reported = true;
+        warn!(reason = %failure, "the ring broke; waiting for a new generation");
+        let report = match failure {
+            CollectiveError::Link(link) => link_failure(&current.roster, current.rank, link),
+            CollectiveError::Ring(damage) => {
+                link_lost(&current.roster, current.rank, Neighbour::Left, damage.to_string())
+            }
+        };
+        self.tell(report);
+    }
+
+    /// Delivers what is left, then says that this worker's work is done, or leaves when it alone is to end.
+    fn finish(&mut self, finished: Finished) {
+        let (client, sender, outbox) = (self.client(), self.sender(), Arc::clone(&self.outbox));
+        let is_leaving = self.is_draining && finished.outcome == Outcome::Stopped;
+        self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            outbox.emptied().await;
+            if is_leaving {
+                leave(client, sender, "asked to end".to_owned()).await;
+            } else {
+                tell(client, sender, Report::Finished(finished)).await;
+            }
+            is_leaving
+        })));
+    }
+
+    /// Asks to be let go at a step boundary.
+    async fn drain(&mut self) -> Result<Option<Part>, SessionError> {
+        self.is_draining = true;
+        let Some(current) = &self.current else {
+            leave(self.client(), self.sender(), "asked to end".to_owned()).await;
+            return Err(SessionError::StoppedEarly);
+        };
+        info!("asked to end; handing over at a step boundary");
+        if current.roster.world_size() == 1 && self.next.is_none() {
+            self.signals.stop();
+        } else {
+            self.tell(Report::DrainRequested);
+        }
+        Ok(None)
+    }
+
+    /// Says goodbye after a generation has begun without this worker.
+    async fn handed_over(&mut self) -> Part {
+        self.outbox.set_reporter(false);
+        let _ = timeout(HANDOVER_PATIENCE, self.outbox.emptied()).await;
+        leave(self.client(), self.sender(), "asked to end".to_owned()).await;
+        info!("handed over; the run goes on without this worker");
+        Part::Drained
+    }
+
+    /// Leaves because of a failure of this worker alone.
+    async fn fail(&mut self, error: SessionError) -> SessionError {
+        leave(self.client(), self.sender(), error.to_string()).await;
+        error
+    }
+
+    /// Ends training: a process that exits while a thread computes may crash in its libraries.
+    async fn unwind(&mut self) {
+        let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
+        self.abandon_quietly();
+        let left = async {
+            while let Some(notice) = self.ports.notices.recv().await {
+                if matches!(notice, Notice::Left(_) | Notice::Failed(_)) {
+                    return;
+                }
+            }
+        };
+        if is_training && timeout(UNWIND_PATIENCE, left).await.is_err() {
+            warn!("training did not unwind in time; leaving it");
+        }
+    }
+
+    fn abandon_quietly(&mut self) {
+        if let Some(current) = &self.current {
+            current.cancelled.cancel();
+        }
+    }
+
+    fn tell(&mut self, report: Report) {
+        // Those that have ended make room.
+        while self.tellings.try_join_next().is_some() {}
+        self.tellings.spawn(tell(self.client(), self.sender(), report));
+    }
+
+    fn client(&self) -> CoordinatorServiceClient<Channel> {
+        CoordinatorServiceClient::new(self.channel.clone())
+    }
+
+    fn generation(&self) -> Generation {
+        let current = self.current.as_ref();
+        current.map_or(Generation(0), |current| current.roster.generation())
+    }
+
+    fn sender(&self) -> Sender {
+        Sender {
+            run: self.candidate.run,
+            worker: self.candidate.worker,
+            generation: self.generation(),
+        }
+    }
+
+    fn lost(&self, reason: &str) -> SessionError {
+        SessionError::CoordinatorLost {
+            coordinator: self.config.coordinator.clone(),
+            reason: reason.to_owned(),
         }
     }
 }
 
-/// Starts a task that ends with its handle.
-fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
-    AbortOnDropHandle::new(tokio::spawn(task))
+/// Waits for something to end, or without end when there is nothing.
+async fn end_of<F: Future + Unpin>(task: &mut Option<F>) -> F::Output {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
 const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a coordinator counts as lost whose lease has lapsed.
-const SILENT: &str = "it does not answer heartbeats";
+/// A range of a checkpoint that is still under way when a worker leaves.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A roster, a stop, an end, and what comes of a connection that comes and goes.
+const NEWS_CAPACITY: usize = 16;

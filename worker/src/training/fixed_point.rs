@@ -57,6 +57,15 @@ impl Exponents {
         [&self.fields[..], &self.peaks[..]].concat()
     }
 
+    /// Returns what [`to_bytes`](Self::to_bytes) gave; `None` when the bytes are not two equal halves.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (fields, peaks) = bytes.split_at_checked(bytes.len() / 2)?;
+        (fields.len() == peaks.len()).then(|| Self {
+            fields: fields.to_vec(),
+            peaks: peaks.to_vec(),
+        })
+    }
+
     /// Returns the exponent of a tensor.
     pub fn of(&self, tensor: usize) -> u8 {
         self.fields[tensor]

@@ -4,38 +4,46 @@
 //! the ring; every rank then holds the same sums, so it applies the same update and takes the same decisions.
 //! What happens at an epoch's end is in [`epoch`]; the forward and backward pass is the [`Learner`]'s.
 //!
-//! Calling order: [`Training::new`], then [`Training::run`] once, on a thread that may block.
+//! A [`Training`] is one rank's part in one generation. It begins with a [meeting](meeting), at which ranks that are
+//! behind copy the state of one that is ahead, and ends with the run or with the generation; the state outlives it and
+//! is whole between steps: a step that is not applied leaves no trace in it.
+//!
+//! Calling order: [`Training::new`], then [`Training::run`] once, where blocking is allowed.
 
 pub mod epoch;
 pub mod fixed_point;
+mod healing;
+pub mod image;
 pub mod learner;
+pub mod meeting;
 pub mod optimizer;
 mod places;
 pub mod records;
 pub mod schedule;
+pub mod source;
 pub mod state;
 pub mod sum;
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use collective::CollectiveError;
-use data::{LoaderConfig, PictureCache, Plan, SlotBatch, StepPlan, TrainLoader};
+use data::{Plan, SlotBatch, StepPlan};
 use model::layout::{Layout, TensorSpec};
 use proto::{Activity, Recipe};
 use tracing::{debug, info, warn};
 
-use self::epoch::EpochTotals;
 use self::fixed_point::NOT_FINITE;
 use self::learner::Learner;
 use self::schedule::{Rates, Schedule};
+use self::source::{SlotBatches, Source};
 use self::state::State;
-use self::sum::{StepSum, Totals, Unsettled};
+use self::sum::{Control, StepSum, Totals, Unsettled};
+use crate::replica::Replica;
 use crate::report::Reporter;
 use crate::ring::Ring;
+use crate::signals::Signals;
 
-/// How a run ended.
+/// How a rank's part in a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All epochs were done.
@@ -47,6 +55,8 @@ pub enum Ending {
     },
     /// A process was asked to stop; all ranks stopped after the same step.
     Stopped,
+    /// All ranks go over to the next generation after the same step.
+    Switched,
 }
 
 /// Why a run could not go on.
@@ -62,7 +72,7 @@ pub enum TrainingError {
     },
     /// Gradients stayed infinite or not a number.
     #[error(
-        "the gradient was not finite for {steps} steps in a row, at last in {tensor} at step {step}; \
+        "the gradient was not finite for {steps} steps in a row, at last in {tensor} at step {step}, from {samples}; \
          lower --lr0 or look at the labels"
     )]
     NotFinite {
@@ -72,6 +82,8 @@ pub enum TrainingError {
         steps: u32,
         /// The first tensor with such a value.
         tensor: String,
+        /// The samples of the slots that it came from.
+        samples: String,
     },
     /// A step was computed again and again without a usable sum.
     #[error("the sums of step {step} were not usable in {attempts} attempts, at last: {reason}")]
@@ -81,6 +93,14 @@ pub enum TrainingError {
         /// How often it was computed.
         attempts: u32,
         /// What was wrong with the last sum.
+        reason: String,
+    },
+    /// A state could not be copied from a peer or from the coordinator.
+    #[error("cannot copy the state of step {step}: {reason}")]
+    Heal {
+        /// The step of the state.
+        step: u64,
+        /// Why not.
         reason: String,
     },
     /// A batch could not be loaded.
@@ -104,43 +124,44 @@ enum Update {
     Skipped,
 }
 
-/// What a run is given.
+/// What a rank's part in a generation is given.
 pub struct Parts<'a> {
     /// The hyper-parameters.
     pub recipe: &'a Recipe,
     /// The data plan.
-    pub plan: Plan,
+    pub plan: &'a Plan,
     /// Rates and optimizer.
-    pub schedule: Schedule,
-    /// The validation images.
-    pub validation: Arc<PictureCache>,
-    /// Delivers this rank's slots in the order of the plan.
-    pub loader: TrainLoader,
-    /// Threads and queue of the validation's loader.
-    pub loader_config: LoaderConfig,
+    pub schedule: &'a Schedule,
+    /// Makes batches.
+    pub source: &'a dyn Source,
     /// What computes.
     pub learner: &'a mut dyn Learner,
     /// The peers.
     pub ring: Ring,
+    /// Where states come from and go to.
+    pub replica: Replica,
     /// Where progress and weights go.
     pub reporter: &'a mut dyn Reporter,
-    /// Set when this process is asked to stop.
-    pub stop: &'a AtomicBool,
+    /// What this process is asked to do.
+    pub signals: &'a Signals,
 }
 
-/// A run in progress on this rank.
+/// One rank's part in one generation.
 pub struct Training<'a> {
     parts: Parts<'a>,
     layout: Layout,
-    state: State,
+    state: &'a mut State,
+    /// The newest generation in which a step was applied to the state.
+    progressed: &'a mut u64,
     sum: StepSum,
-    totals: EpochTotals,
-    epochs: u32,
+    batches: SlotBatches,
+    /// Step and epoch of the newest checkpoint that this rank gave its part to.
+    checkpointed: Option<(u64, u32)>,
 }
 
 impl<'a> Training<'a> {
-    /// Returns the run at `state`.
-    pub fn new(parts: Parts<'a>, state: State) -> Self {
+    /// Returns a part that goes on at `state`, which a step of generation `progressed` was last applied to.
+    pub fn new(parts: Parts<'a>, state: &'a mut State, progressed: &'a mut u64) -> Self {
         let layout = parts.learner.layout().clone();
         let recipe = parts.recipe;
         let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes());
@@ -148,62 +169,88 @@ impl<'a> Training<'a> {
             parts,
             layout,
             state,
+            progressed,
             sum,
-            totals: EpochTotals::default(),
-            epochs: 0,
+            batches: Box::new(std::iter::empty()),
+            checkpointed: None,
         }
     }
 
-    /// Returns how many epochs were validated.
-    pub fn epochs(&self) -> u32 {
-        self.epochs
-    }
-
-    /// Returns the state, which is whole between steps.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Ends the run's hold on the ring.
+    /// Ends the hold on the ring.
     pub fn into_ring(self) -> Ring {
         self.parts.ring
     }
 
-    /// Trains until the plan ends, patience ends, or somebody asks to stop.
+    /// Trains until the run or the generation ends.
     ///
     /// # Errors
     /// When the ring breaks or gradients stay infinite; the state is then that of the last applied step.
-    pub fn run(&mut self) -> Result<Ending, TrainingError> {
+    pub async fn run(&mut self) -> Result<Ending, TrainingError> {
+        self.meet().await?;
         self.parts.reporter.activity(Activity::Training);
-        while let Some(step) = self.parts.plan.step(self.state.step) {
-            let totals = self.sum_slots(&step)?;
+        loop {
+            if let Some(last) = self.unvalidated_epoch() {
+                self.finish_epoch(&last).await?;
+            }
+            if let Some(best) = self.best_out_of_patience() {
+                return Ok(Ending::OutOfPatience { best });
+            }
+            let Some(step) = self.parts.plan.step(self.state.step) else {
+                return Ok(Ending::Completed);
+            };
+            let totals = self.sum_slots(&step).await?;
             let rates = self.parts.schedule.rates(&step);
-            if self.apply(&totals, &rates)? == Update::Applied {
-                self.totals.add(&totals);
+            if self.apply(&step, &totals, &rates)? == Update::Applied {
+                let Totals { losses, images, unreadable, .. } = totals;
+                self.state.progress.add(losses, images, unreadable);
             }
+            *self.progressed = self.parts.ring.group().generation().0;
+            self.parts.replica.withdraw();
             self.report_step(&step, &totals);
-
-            if step.is_last_of_epoch {
-                self.finish_epoch(&step, &rates)?;
-                if let Some(best) = self.best_out_of_patience(step.epoch) {
-                    return Ok(Ending::OutOfPatience { best });
-                }
-            }
-            if totals.is_stop_requested {
-                if !step.is_last_of_epoch {
-                    self.save_last();
-                }
-                return Ok(Ending::Stopped);
+            if let Some(ending) = self.obey(&step, totals.control).await? {
+                return Ok(ending);
             }
         }
-        Ok(Ending::Completed)
+    }
+
+    /// Does what ranks asked for in the control word of a step: the same on every rank.
+    async fn obey(&mut self, step: &StepPlan, control: Control) -> Result<Option<Ending>, TrainingError> {
+        let is_stopping = control.stop > 0;
+        let is_switching = control.switch as usize == self.parts.ring.group().world_size();
+        if step.is_last_of_epoch && is_stopping {
+            self.finish_epoch(step).await?;
+        }
+        let every = u64::from(self.parts.recipe.checkpoint_every);
+        let is_due = every > 0 && self.state.step.is_multiple_of(every);
+        if is_due || is_stopping || control.checkpoint > 0 {
+            self.checkpoint();
+        }
+        self.report_digest();
+        if is_stopping {
+            if !step.is_last_of_epoch {
+                self.save_last();
+            }
+            return Ok(Some(Ending::Stopped));
+        }
+        Ok(is_switching.then_some(Ending::Switched))
     }
 
     /// Leaves in `sum` what all slots of the step add up to over all ranks, and returns the totals.
     ///
     /// A step whose sums cannot be used is computed again: on every rank alike, for all hold the same sums. Where only
-    /// one rank's memory was damaged, it alone asks for the step again, and the ring ends the run.
-    fn sum_slots(&mut self, step: &StepPlan) -> Result<Totals, TrainingError> {
+    /// one rank's memory was damaged, it alone asks for the step again, and the ring breaks: the next generation
+    /// computes the step. Whatever happens, a step that is not applied leaves no trace.
+    async fn sum_slots(&mut self, step: &StepPlan) -> Result<Totals, TrainingError> {
+        let (exponents, redone) = (self.state.exponents.clone(), self.state.progress.redone);
+        let summed = self.attempt_sums(step).await;
+        if summed.is_err() {
+            self.state.exponents = exponents;
+            self.state.progress.redone = redone;
+        }
+        summed
+    }
+
+    async fn attempt_sums(&mut self, step: &StepPlan) -> Result<Totals, TrainingError> {
         self.parts
             .learner
             .load(&self.state.parameters, &self.state.buffers);
@@ -217,13 +264,12 @@ impl<'a> Training<'a> {
                     batches.push(self.next_batch(step)?);
                 }
                 let contribution = self.parts.learner.contribute(&batches[index]);
+                self.parts.reporter.worked();
                 self.sum
                     .add(batches[index].slot, &contribution, &self.state.exponents);
             }
-            if self.parts.stop.load(Ordering::Relaxed) {
-                self.sum.request_stop();
-            }
-            let exchanged = self.sum.exchange(step.step, &mut self.parts.ring);
+            self.sum.set_control(self.requests());
+            let exchanged = self.sum.exchange(step.step, &mut self.parts.ring).await;
             exchanged.map_err(|source| TrainingError::Ring {
                 step: step.step,
                 source,
@@ -232,7 +278,7 @@ impl<'a> Training<'a> {
                 Ok(totals) => return Ok(totals),
                 Err(unsettled) => reason = self.resolve(step.step, unsettled),
             }
-            self.totals.add_redone();
+            self.state.progress.redone += 1;
         }
         Err(TrainingError::Unsettled {
             step: step.step,
@@ -241,9 +287,20 @@ impl<'a> Training<'a> {
         })
     }
 
+    /// Returns what this process is asked to do.
+    fn requests(&self) -> Control {
+        let signals = self.parts.signals;
+        let next = self.parts.ring.group().generation().0 + 1;
+        Control {
+            stop: u32::from(signals.is_stopping()),
+            checkpoint: u32::from(signals.is_checkpoint_wanted()),
+            switch: u32::from(signals.next_generation() == next),
+        }
+    }
+
     fn next_batch(&mut self, step: &StepPlan) -> Result<SlotBatch, TrainingError> {
         // Invariant: the loader was given exactly the slots of this rank, in this order.
-        let batch = self.parts.loader.next().expect("a batch for each slot")?;
+        let batch = self.batches.next().expect("a batch for each slot")?;
         assert_eq!(batch.step, step.step, "the loader is at another step");
         Ok(batch)
     }
@@ -277,20 +334,19 @@ impl<'a> Training<'a> {
     }
 
     /// Applies the summed gradient, or skips the step on every rank alike when it is not finite.
-    fn apply(&mut self, totals: &Totals, rates: &Rates) -> Result<Update, TrainingError> {
+    fn apply(&mut self, step: &StepPlan, totals: &Totals, rates: &Rates) -> Result<Update, TrainingError> {
         scale_all(self.sum.gradient_mut(), totals.images as f32 / totals.normaliser);
         let norm = global_norm(self.sum.gradient());
-        let step = self.state.step;
         self.state.step += 1;
         let are_statistics_finite = self.sum.statistics().iter().all(|value| value.is_finite());
         if !norm.is_finite() || !are_statistics_finite || totals.magnitudes.contains(&NOT_FINITE) {
-            return self.skip(&totals.magnitudes);
+            return self.skip(step, totals);
         }
         let clip = self.parts.recipe.clip_norm;
         if norm > clip {
             scale_all(self.sum.gradient_mut(), (clip / norm) as f32);
         }
-        let state = &mut self.state;
+        let state = &mut *self.state;
         state.nonfinite_run = 0;
         state.updates += 1;
         self.parts.schedule.optimizer.update(
@@ -303,7 +359,7 @@ impl<'a> Training<'a> {
         );
         state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
-        state.exponents.settle(step, &totals.magnitudes);
+        state.exponents.settle(step.step, &totals.magnitudes);
         let every = u64::from(self.parts.recipe.hash_every);
         if every > 0 && state.step.is_multiple_of(every) {
             info!(step = state.step, hash = %state.hash().state, "state");
@@ -311,19 +367,26 @@ impl<'a> Training<'a> {
         Ok(Update::Applied)
     }
 
-    fn skip(&mut self, magnitudes: &[u8]) -> Result<Update, TrainingError> {
+    fn skip(&mut self, step: &StepPlan, totals: &Totals) -> Result<Update, TrainingError> {
         self.state.nonfinite_run += 1;
         let steps = self.state.nonfinite_run;
-        let step = self.state.step - 1;
-        let tensor = first_not_finite(&self.layout, self.sum.gradient(), magnitudes);
+        let tensor = first_not_finite(&self.layout, self.sum.gradient(), &totals.magnitudes);
+        let samples = samples_of(step, &totals.not_finite);
+        let step = step.step;
         warn!(
             step,
             in_a_row = steps,
             tensor,
+            samples,
             "gradient is not finite; step skipped on all ranks"
         );
         if steps >= self.parts.recipe.nonfinite_max {
-            return Err(TrainingError::NotFinite { step, steps, tensor });
+            return Err(TrainingError::NotFinite {
+                step,
+                steps,
+                tensor,
+                samples,
+            });
         }
         Ok(Update::Skipped)
     }
@@ -366,8 +429,29 @@ fn first_not_finite(layout: &Layout, gradient: &[f32], magnitudes: &[u8]) -> Str
     )
 }
 
+/// Names the samples of some slots of a step, the first few of many.
+fn samples_of(step: &StepPlan, slots: &[u32]) -> String {
+    let mut names: Vec<String> = step
+        .slots
+        .iter()
+        .filter(|slot| slots.contains(&slot.index))
+        .flat_map(|slot| &slot.samples)
+        .map(|sample| sample.0.to_string())
+        .collect();
+    if names.is_empty() {
+        return "no single slot".to_owned();
+    }
+    let rest = names.len().saturating_sub(SAMPLES_SHOWN);
+    names.truncate(SAMPLES_SHOWN);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("samples {}{more}", names.join(", "))
+}
+
 /// Momentum of the running BatchNorm statistics in the published YOLO models.
 const BATCH_NORM_MOMENTUM: f32 = 0.03;
 
 /// A step is computed again once for each surprise; more than these in one step is no surprise any more.
 const ATTEMPTS_MAX: u32 = 4;
+
+/// So many samples are named; a slot may have sixteen.
+const SAMPLES_SHOWN: usize = 16;

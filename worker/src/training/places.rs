@@ -45,7 +45,7 @@ impl Places {
             buckets: Vec::new(),
         };
         if kind == SumKind::Exact {
-            let covered = places.control() + 1;
+            let covered = places.control().end;
             places.buckets = Buckets::new(covered, bucket_bytes / size_of::<i32>())
                 .iter()
                 .collect();
@@ -62,12 +62,14 @@ impl Places {
         start..start + self.record_lanes
     }
 
-    pub(super) fn control(&self) -> usize {
-        self.record(self.slots).start
+    /// The control word: requests to stop, requests for a checkpoint, ranks that hold the next roster.
+    pub(super) fn control(&self) -> Range<usize> {
+        let start = self.record(self.slots).start;
+        start..start + CONTROL_LANES
     }
 
     pub(super) fn checks(&self) -> Range<usize> {
-        let start = self.control() + 1;
+        let start = self.control().end;
         start..start + self.buckets.len()
     }
 
@@ -92,6 +94,9 @@ pub(super) fn unpack(lanes: &[i32]) -> impl Iterator<Item = u8> + '_ {
 
 /// Numbers of a record: normaliser, three losses, images, unreadable images.
 pub(super) const NUMBERS: usize = 6;
+
+/// Lanes of the control word.
+pub(super) const CONTROL_LANES: usize = 3;
 
 /// Magnitudes are bytes.
 const MAGNITUDES_PER_LANE: usize = 4;

@@ -32,6 +32,25 @@ pub struct State {
     pub ema_buffers: Vec<f32>,
     /// Best fitness so far, and its epoch.
     pub best: Option<Best>,
+    /// Epochs validated.
+    pub epochs: u32,
+    /// What the epoch in progress adds up to.
+    pub progress: EpochProgress,
+}
+
+/// Losses and images of the epoch so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochProgress {
+    /// Box, class and distribution loss, summed over the steps.
+    pub losses: [f64; 3],
+    /// Steps applied.
+    pub steps: u32,
+    /// Images.
+    pub images: u64,
+    /// Images that could not be decoded.
+    pub unreadable: u64,
+    /// Steps computed again because their sums could not be used.
+    pub redone: u32,
 }
 
 /// The best epoch so far.
@@ -41,6 +60,23 @@ pub struct Best {
     pub fitness: f64,
     /// The epoch, counted from zero.
     pub epoch: u32,
+}
+
+impl EpochProgress {
+    /// Takes in an applied step.
+    pub fn add(&mut self, losses: [f64; 3], images: u32, unreadable: u32) {
+        for (total, loss) in self.losses.iter_mut().zip(losses) {
+            *total += loss;
+        }
+        self.steps += 1;
+        self.images += u64::from(images);
+        self.unreadable += u64::from(unreadable);
+    }
+
+    /// Returns the mean losses of the steps so far.
+    pub fn mean_losses(&self) -> [f64; 3] {
+        self.losses.map(|total| total / f64::from(self.steps.max(1)))
+    }
 }
 
 impl State {
@@ -58,7 +94,28 @@ impl State {
             parameters,
             buffers,
             best: None,
+            epochs: 0,
+            progress: EpochProgress::default(),
         }
+    }
+
+    /// Returns all vectors, in the order of the image.
+    pub fn vectors(&self) -> Vec<&[f32]> {
+        let ema = [&self.ema_parameters[..], &self.ema_buffers];
+        let moments = self.moments.iter().map(Vec::as_slice);
+        [&self.parameters[..], &self.buffers]
+            .into_iter()
+            .chain(moments)
+            .chain(ema)
+            .collect()
+    }
+
+    /// Returns all vectors to write to, in the order of the image.
+    pub fn vectors_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        [&mut self.parameters, &mut self.buffers]
+            .into_iter()
+            .chain(&mut self.moments)
+            .chain([&mut self.ema_parameters, &mut self.ema_buffers])
     }
 
     /// Returns the SHA-256 of the state and of its parts: equal hashes mean equal bits.

@@ -63,10 +63,23 @@ pub struct Totals {
     pub unreadable: u32,
     /// Mean box, class and distribution loss.
     pub losses: [f64; 3],
-    /// Whether any rank asked to stop.
-    pub is_stop_requested: bool,
+    /// What the ranks asked for.
+    pub control: Control,
+    /// Slots whose losses or values were not finite.
+    pub not_finite: Vec<u32>,
     /// Largest magnitude of each tensor over all slots; empty for plain sums.
     pub magnitudes: Vec<u8>,
+}
+
+/// The control word: how many ranks ask for what. One rank contributes zeros and ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// To stop after this step.
+    pub stop: u32,
+    /// To make a checkpoint after this step.
+    pub checkpoint: u32,
+    /// To go over to the next generation, whose roster they hold; done when all do.
+    pub switch: u32,
 }
 
 /// Why the sums of a step cannot be used.
@@ -152,12 +165,14 @@ impl StepSum {
         }
     }
 
-    /// Asks all ranks to stop after this step.
-    pub fn request_stop(&mut self) {
-        let control = self.places.control();
-        match &mut self.lanes {
-            Lanes::Exact(lanes) => lanes[control] = 1,
-            Lanes::Plain(lanes) => lanes[control] = 1.0,
+    /// Sets what this rank asks for.
+    pub fn set_control(&mut self, control: Control) {
+        let values = [control.stop, control.checkpoint, control.switch];
+        for (lane, value) in self.places.control().zip(values) {
+            match &mut self.lanes {
+                Lanes::Exact(lanes) => lanes[lane] = value as i32,
+                Lanes::Plain(lanes) => lanes[lane] = value as f32,
+            }
         }
     }
 
@@ -165,14 +180,14 @@ impl StepSum {
     ///
     /// # Errors
     /// When the ring breaks; the sums are then lost.
-    pub fn exchange(&mut self, step: u64, ring: &mut Ring) -> Result<(), CollectiveError> {
+    pub async fn exchange(&mut self, step: u64, ring: &mut Ring) -> Result<(), CollectiveError> {
         match &mut self.lanes {
             Lanes::Exact(lanes) => {
                 let (payload, checks) = lanes.split_at_mut(self.places.checks().start);
                 checks.copy_from_slice(&fixed_point::checksums(payload, &self.places.buckets));
-                ring.sum::<I32Sum>(step, lanes)
+                ring.sum::<I32Sum>(step, lanes).await
             }
-            Lanes::Plain(lanes) => ring.sum::<F32Sum>(step, lanes),
+            Lanes::Plain(lanes) => ring.sum::<F32Sum>(step, lanes).await,
         }
     }
 
@@ -242,17 +257,31 @@ impl StepSum {
     /// Adds up the records in slot order.
     fn totals(&self, slots: usize, magnitudes: Vec<u8>) -> Totals {
         let mut sums = [0.0_f64; NUMBERS];
+        let mut not_finite = Vec::new();
         for slot in 0..slots {
             let record = self.places.record(slot);
+            let mut is_finite = true;
             for (position, sum) in sums.iter_mut().enumerate() {
-                *sum += f64::from(match &self.lanes {
+                let number = f64::from(match &self.lanes {
                     Lanes::Exact(lanes) => f32::from_bits(lanes[record.start + position] as u32),
                     Lanes::Plain(lanes) => lanes[record.start + position],
                 });
+                is_finite &= number.is_finite();
+                *sum += number;
+            }
+            if let Lanes::Exact(lanes) = &self.lanes {
+                is_finite &= !unpack(&lanes[record][NUMBERS..]).any(|magnitude| magnitude == NOT_FINITE);
+            }
+            if !is_finite {
+                not_finite.push(slot as u32);
             }
         }
         let [normaliser, box_loss, cls_loss, dfl_loss, images, unreadable] = sums;
         let control = self.places.control();
+        let asked = |lane: usize| match &self.lanes {
+            Lanes::Exact(lanes) => lanes[control.start + lane] as u32,
+            Lanes::Plain(lanes) => lanes[control.start + lane] as u32,
+        };
         let normaliser = normaliser.max(1.0);
         Totals {
             normaliser: normaliser as f32,
@@ -260,10 +289,12 @@ impl StepSum {
             slots: slots as u32,
             unreadable: unreadable as u32,
             losses: [box_loss, cls_loss, dfl_loss].map(|loss| loss / normaliser),
-            is_stop_requested: match &self.lanes {
-                Lanes::Exact(lanes) => lanes[control] != 0,
-                Lanes::Plain(lanes) => lanes[control] != 0.0,
+            control: Control {
+                stop: asked(0),
+                checkpoint: asked(1),
+                switch: asked(2),
             },
+            not_finite,
             magnitudes,
         }
     }

@@ -1,0 +1,209 @@
+//! Rosters: who is in the next generation, in which order, and when the members go over to it.
+//!
+//! A loss is followed at once: the ring is broken anyway. A worker that comes or wants to leave waits for a step
+//! boundary, so that nothing is given up: every member says in the control word of its steps whether it holds the new
+//! roster, and all go over after the first step in which all do. One such change is under way at a time.
+
+use std::time::Duration;
+
+use proto::{Candidate, Generation, Member, Roster, Switch, WorkerId};
+
+use super::effect::Effect;
+use super::loss::Suspicion;
+use super::seat::Seat;
+use super::{Membership, Phase};
+
+/// A generation at work.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Running {
+    /// The newest roster.
+    pub(super) roster: Roster,
+    /// The roster before it, while not all members have gone over.
+    pub(super) previous: Option<Roster>,
+    pub(super) suspicions: Vec<Suspicion>,
+    /// When the last rank must have finished.
+    pub(super) finish_by: Option<Duration>,
+    /// How often the ring was made anew, with the same members, since a step was last applied; by the accused.
+    pub(super) breaks: Vec<WorkerId>,
+    /// The step at which that was counted.
+    pub(super) breaks_step: u64,
+}
+
+impl Running {
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Duration> {
+        let suspicions = self.suspicions.iter().map(|suspicion| suspicion.decide_at);
+        suspicions.chain(self.finish_by)
+    }
+
+    /// The rosters that members may be in: the newest first.
+    pub(super) fn rosters(&self) -> impl Iterator<Item = &Roster> {
+        std::iter::once(&self.roster).chain(&self.previous)
+    }
+
+    pub(super) fn is_member(&self, worker: WorkerId) -> bool {
+        self.rosters().any(|roster| roster.find(worker).is_some())
+    }
+}
+
+impl Membership {
+    /// Announces the generation that follows, with everybody who is there and does not want to leave.
+    pub(super) fn announce(&mut self, now: Duration, switch: Switch, damaged: Vec<WorkerId>) -> Vec<Effect> {
+        let workers = self.next_ring();
+        let enough = match &self.phase {
+            Phase::Gathering { needed, .. } => *needed,
+            // A drain is somebody's wish: the others go on, however few they are.
+            _ if switch == Switch::AtStepBoundary => 1,
+            _ => self.terms.min_world_size,
+        };
+        if workers.len() < enough.max(1) {
+            return self.wait_for_more(now);
+        }
+        let members = workers
+            .iter()
+            .enumerate()
+            .map(|(rank, seat)| Member {
+                rank,
+                worker: seat.worker(),
+                host: seat.candidate.host.clone(),
+                address: seat.candidate.address.clone(),
+            })
+            .collect();
+        self.generation += 1;
+        // Invariant: ranks are positions, a worker has one seat, and the number of seats is limited.
+        let roster = Roster::new(Generation(self.generation), members).expect("seats make a ring");
+        let roster = Roster {
+            switch,
+            checkpoint_step: self.checkpoint_step,
+            damaged,
+            ..roster
+        };
+        let (previous, breaks, breaks_step) = match &mut self.phase {
+            Phase::Running(running) => (
+                (switch == Switch::AtStepBoundary).then(|| running.roster.clone()),
+                std::mem::take(&mut running.breaks),
+                running.breaks_step,
+            ),
+            _ => (None, Vec::new(), 0),
+        };
+        self.phase = Phase::Running(Running {
+            roster: roster.clone(),
+            previous,
+            suspicions: Vec::new(),
+            finish_by: None,
+            breaks,
+            breaks_step,
+        });
+        self.began.get_or_insert(now);
+        if switch == Switch::Now {
+            for seat in &mut self.seats {
+                seat.finished = None;
+                seat.progress_at = now;
+                seat.digests.clear();
+            }
+        }
+        vec![Effect::Announce(roster)]
+    }
+
+    /// Goes over to gathering: too few workers are left.
+    fn wait_for_more(&mut self, now: Duration) -> Vec<Effect> {
+        let needed = self.terms.min_world_size.max(1);
+        if !matches!(self.phase, Phase::Gathering { .. }) {
+            self.phase = Phase::Gathering {
+                since: now,
+                remind_at: now + self.terms.timing.reminder,
+                needed,
+            };
+        }
+        vec![self.reminder()]
+    }
+
+    /// Returns the seats of the next ring in its order: members of the current one first and in their order, so that rank
+    /// 0 is one that has the state; workers of one host side by side, so that a ring over h hosts crosses between hosts h
+    /// times.
+    fn next_ring(&self) -> Vec<&Seat> {
+        let roster = self.roster();
+        let old_rank = |seat: &Seat| roster.and_then(|roster| roster.find(seat.worker())).map(|member| member.rank);
+        let mut ordered: Vec<&Seat> = self.seats.iter().filter(|seat| !seat.left).collect();
+        ordered.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
+        let staying: Vec<&Seat> = ordered.iter().copied().filter(|seat| !seat.is_draining).collect();
+        // When everybody wants to leave, one stays to the end: it has the state.
+        let mut staying = if staying.is_empty() {
+            ordered.into_iter().take(1).collect()
+        } else {
+            staying
+        };
+        let mut hosts: Vec<&str> = Vec::new();
+        for seat in &staying {
+            if !hosts.contains(&seat.candidate.host.as_str()) {
+                hosts.push(&seat.candidate.host);
+            }
+        }
+        let host = |seat: &&Seat| hosts.iter().position(|&host| host == seat.candidate.host);
+        staying.sort_by_key(host);
+        staying
+    }
+
+    /// Announces the next generation at a step boundary, when somebody waits to come in or to leave, and no change is
+    /// under way.
+    pub(super) fn change_at_boundary(&mut self, now: Duration) -> Vec<Effect> {
+        let Phase::Running(running) = &self.phase else {
+            return vec![];
+        };
+        if running.previous.is_some() || self.stop_by.is_some() {
+            return vec![];
+        }
+        let next: Vec<WorkerId> = self.next_ring().iter().map(|seat| seat.worker()).collect();
+        let current: Vec<WorkerId> = running.roster.members().iter().map(|member| member.worker).collect();
+        let is_change = next.len() != current.len() || next.iter().any(|worker| !current.contains(worker));
+        if is_change {
+            return self.announce(now, Switch::AtStepBoundary, Vec::new());
+        }
+        vec![]
+    }
+
+    /// Notes that members have gone over to the newest generation; when all have, the next change may begin.
+    pub(super) fn settle_switch(&mut self, now: Duration) -> Vec<Effect> {
+        let Phase::Running(running) = &mut self.phase else {
+            return vec![];
+        };
+        let generation = running.roster.generation();
+        let has_gone_over = |worker: WorkerId| {
+            let mut seats = self.seats.iter();
+            seats.any(|seat| seat.worker() == worker && seat.generation == generation)
+        };
+        let are_all_over = running.roster.members().iter().all(|member| has_gone_over(member.worker));
+        if running.previous.is_some() && !are_all_over {
+            return vec![];
+        }
+        running.previous = None;
+        self.change_at_boundary(now)
+    }
+
+    /// Goes on with the generation of an earlier coordinator.
+    pub(super) fn take_over(&mut self, members: Vec<Candidate>, now: Duration) {
+        let listed = members.iter().enumerate().map(|(rank, member)| Member {
+            rank,
+            worker: member.worker,
+            host: member.host.clone(),
+            address: member.address.clone(),
+        });
+        let Ok(roster) = Roster::new(Generation(self.generation), listed.collect()) else {
+            return;
+        };
+        let returns_by = now + self.terms.timing.recovery_grace;
+        self.seats = members.into_iter().map(|member| Seat::new(member, returns_by)).collect();
+        self.began = Some(now);
+        self.phase = Phase::Running(Running {
+            // Who did not hear of it goes over at once: some may have, and then the older ring is broken.
+            roster: Roster {
+                checkpoint_step: self.checkpoint_step,
+                ..roster
+            },
+            previous: None,
+            suspicions: Vec::new(),
+            finish_by: None,
+            breaks: Vec::new(),
+            breaks_step: 0,
+        });
+    }
+}

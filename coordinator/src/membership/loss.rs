@@ -1,0 +1,319 @@
+//! What shows that a member is lost, and what follows: a generation without it.
+//!
+//! A lapsed lease and a goodbye are decided at once, and so is a worker whose connection and whose links are gone. A link
+//! that breaks between two workers that are both there is no loss: the ring is made anew with the same members, and only
+//! a link that breaks again and again costs the worker at its end its place. A Watch stream that closes while the links
+//! hold may come back.
+
+use std::time::Duration;
+
+use proto::{Activity, LinkLost, ParseError, Refusal, Roster, Sender, Switch, WorkerId};
+
+use super::effect::Effect;
+use super::event::{Vitals, WatchId};
+use super::generation::Running;
+use super::verdict::{Evidence, Failure, Verdict};
+use super::{Membership, Phase};
+
+/// Evidence that waits for better evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Suspicion {
+    pub(super) worker: WorkerId,
+    pub(super) evidence: Evidence,
+    pub(super) decide_at: Duration,
+}
+
+impl Running {
+    pub(super) fn clear_watch_suspicion(&mut self, worker: WorkerId) {
+        self.suspicions
+            .retain(|known| known.worker != worker || known.evidence != Evidence::WatchClosed);
+    }
+
+    fn link_suspicion(&self, worker: WorkerId) -> Option<&Suspicion> {
+        let mut suspicions = self.suspicions.iter();
+        suspicions.find(|known| known.worker == worker && known.evidence.is_link_lost())
+    }
+}
+
+impl Membership {
+    pub(super) fn heartbeat(
+        &mut self,
+        now: Duration,
+        sender: &Sender,
+        vitals: &Vitals,
+    ) -> Result<Vec<Effect>, Refusal> {
+        self.same_run(sender.run)?;
+        let seat = self.seat_of(sender.worker)?;
+        self.refuse_if_finished()?;
+        let has_digest = vitals.digest.is_some_and(|digest| !self.seats[seat].digests.contains(&digest));
+        if let Some(gap) = self.seats[seat].hear(now, sender.generation, vitals) {
+            self.gaps.add(gap);
+        }
+        let mut effects = self.settle_switch(now);
+        if has_digest && let Some(digest) = vitals.digest {
+            effects.extend(self.compare_digests(now, digest.step));
+        }
+        Ok(effects)
+    }
+
+    pub(super) fn watch_closed(&mut self, now: Duration, worker: WorkerId, watch: WatchId) -> Vec<Effect> {
+        let Ok(seat) = self.seat_of(worker) else {
+            return vec![];
+        };
+        if self.seats[seat].watch != Some(watch) {
+            return vec![];
+        }
+        self.seats[seat].watch = None;
+        let decide_at = now + self.terms.timing.watch_grace;
+        match &mut self.phase {
+            Phase::Finished { .. } => vec![],
+            Phase::Running(running) if running.is_member(worker) => {
+                if let Some(known) = running.link_suspicion(worker) {
+                    let evidence = known.evidence.clone();
+                    return self.lose(now, seat, evidence);
+                }
+                running.suspicions.push(Suspicion {
+                    worker,
+                    evidence: Evidence::WatchClosed,
+                    decide_at,
+                });
+                vec![]
+            }
+            Phase::Gathering { .. } | Phase::Running(_) => self.lose(now, seat, Evidence::WatchClosed),
+        }
+    }
+
+    pub(super) fn link_lost(
+        &mut self,
+        now: Duration,
+        sender: &Sender,
+        lost: LinkLost,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let settle = self.terms.timing.settle;
+        let roster = self.roster_of(sender)?.clone();
+        let (reporter, accused) = neighbours(&roster, sender.worker, lost.neighbour)?;
+        let Ok(seat) = self.seat_of(accused) else {
+            // It is lost already; the generation without it is on its way.
+            return Ok(vec![]);
+        };
+        let evidence = Evidence::LinkLost {
+            reporter,
+            reason: lost.reason,
+        };
+        if self.seats[seat].watch.is_none() {
+            return Ok(self.lose(now, seat, evidence));
+        }
+        if let Phase::Running(running) = &mut self.phase {
+            running.suspicions.push(Suspicion {
+                worker: accused,
+                evidence,
+                decide_at: now + settle,
+            });
+        }
+        Ok(vec![])
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        now: Duration,
+        sender: &Sender,
+        reason: String,
+    ) -> Result<Vec<Effect>, Refusal> {
+        self.same_run(sender.run)?;
+        let seat = self.seat_of(sender.worker)?;
+        if self.verdict().is_some() {
+            self.seats[seat].left = true;
+            return Ok(vec![]);
+        }
+        Ok(self.lose(now, seat, Evidence::Left { reason }))
+    }
+
+    /// Takes a worker off the list. When it was a member, the others go on without it.
+    pub(super) fn lose(&mut self, now: Duration, seat: usize, evidence: Evidence) -> Vec<Effect> {
+        let seat = self.seats.remove(seat);
+        let worker = seat.worker();
+        let rank = self.roster().and_then(|roster| roster.find(worker)).map(|member| member.rank);
+        let (Phase::Running(_), Some(rank)) = (&self.phase, rank) else {
+            // Waiting for a place, or not in the newest roster any more: nobody waits for it.
+            return vec![Effect::RecordDeparted {
+                present: seat.present(),
+                evidence,
+            }];
+        };
+        self.losses += 1;
+        let mut effects = vec![Effect::RecordLost {
+            present: seat.present(),
+            rank,
+            step: seat.step,
+            evidence,
+        }];
+        effects.extend(self.announce(now, Switch::Now, Vec::new()));
+        effects
+    }
+
+    pub(super) fn running_deadline(&mut self, now: Duration) -> Vec<Effect> {
+        let Phase::Running(running) = &self.phase else {
+            return vec![];
+        };
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if let Some(due) = running.suspicions.iter().find(|suspicion| suspicion.decide_at <= now) {
+            let due = due.clone();
+            return self.decide(now, due);
+        }
+        if is_due(self.stop_by) {
+            return self.end(Verdict::Failed(Failure::StopTookTooLong {
+                grace: self.terms.timing.stop_grace,
+                unfinished: self.unfinished(),
+            }));
+        }
+        if is_due(running.finish_by) {
+            return self.lose_unfinished(now);
+        }
+        if is_due(self.stall_at()) {
+            return self.end_stall(now);
+        }
+        vec![]
+    }
+
+    /// Decides about a suspicion that no better evidence came for.
+    fn decide(&mut self, now: Duration, suspicion: Suspicion) -> Vec<Effect> {
+        let worker = suspicion.worker;
+        let Ok(seat) = self.seat_of(worker) else {
+            self.forget(worker);
+            return vec![];
+        };
+        if self.seats[seat].watch.is_none() || suspicion.evidence == Evidence::WatchClosed {
+            return self.lose(now, seat, suspicion.evidence);
+        }
+        self.make_ring_anew(now, worker, suspicion.evidence)
+    }
+
+    /// Makes the ring anew with the same members; one that broke it again and again is lost.
+    fn make_ring_anew(&mut self, now: Duration, accused: WorkerId, evidence: Evidence) -> Vec<Effect> {
+        let step = self.seats.iter().map(|seat| seat.step).max().unwrap_or_default();
+        let Phase::Running(running) = &mut self.phase else {
+            return vec![];
+        };
+        if running.breaks_step < step {
+            running.breaks.clear();
+            running.breaks_step = step;
+        }
+        running.breaks.push(accused);
+        let times = running.breaks.iter().filter(|&&worker| worker == accused).count();
+        match self.seat_of(accused) {
+            Ok(seat) if times >= BREAKS_MAX => self.lose(now, seat, evidence),
+            _ => self.announce(now, Switch::Now, Vec::new()),
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.suspicions.retain(|known| known.worker != worker);
+        }
+    }
+
+    /// When the run counts as stalled: the newest sign of progress of any member lies too far back.
+    pub(super) fn stall_at(&self) -> Option<Duration> {
+        let Phase::Running(running) = &self.phase else {
+            return None;
+        };
+        let is_busy = |worker: WorkerId| {
+            let mut seats = self.seats.iter();
+            seats.find(|seat| seat.worker() == worker && seat.finished.is_none() && seat.activity != Activity::Waiting)
+        };
+        let members = running.roster.members().iter();
+        let newest = members.filter_map(|member| is_busy(member.worker)).map(|seat| seat.progress_at).max();
+        Some(newest? + self.gaps.limit(self.terms.timing.stall_patience))
+    }
+
+    /// Names who keeps the others waiting: the one that does not wait itself. When all wait, a link swallows what it is
+    /// given, and the ring is made anew.
+    fn end_stall(&mut self, now: Duration) -> Vec<Effect> {
+        let Some(roster) = self.roster().cloned() else {
+            return vec![];
+        };
+        let mut members = roster.members().iter();
+        let culprit = members.find_map(|member| {
+            let seat = self.seat_of(member.worker).ok()?;
+            let known = &self.seats[seat];
+            (known.finished.is_none() && !known.waits_for_left && known.activity != Activity::Waiting).then_some(seat)
+        });
+        let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
+        if let Some(seat) = culprit {
+            let evidence = Evidence::Stalled {
+                activity: self.seats[seat].activity,
+                still_for: still_for(seat),
+            };
+            return self.lose(now, seat, evidence);
+        }
+        let accused = roster.members()[0].worker;
+        let Ok(seat) = self.seat_of(accused) else {
+            return vec![];
+        };
+        let evidence = Evidence::Stalled {
+            activity: self.seats[seat].activity,
+            still_for: still_for(seat),
+        };
+        self.make_ring_anew(now, accused, evidence)
+    }
+
+    /// Takes those off the list that did not finish when the others did.
+    fn lose_unfinished(&mut self, now: Duration) -> Vec<Effect> {
+        if let Phase::Running(running) = &mut self.phase {
+            running.finish_by = None;
+        }
+        let grace = self.terms.timing.finish_grace;
+        let unfinished = self.unfinished();
+        let Some(&rank) = unfinished.first() else {
+            return vec![];
+        };
+        // Invariant: ranks come from the roster.
+        let worker = self.roster().expect("a generation is at work").members()[rank].worker;
+        match self.seat_of(worker) {
+            Ok(seat) => {
+                let activity = self.seats[seat].activity;
+                self.lose(
+                    now,
+                    seat,
+                    Evidence::Stalled {
+                        activity,
+                        still_for: grace,
+                    },
+                )
+            }
+            Err(_) => vec![],
+        }
+    }
+
+    fn unfinished(&self) -> Vec<usize> {
+        let Some(roster) = self.roster() else {
+            return vec![];
+        };
+        let is_unfinished = |worker: WorkerId| {
+            let mut seats = self.seats.iter();
+            !seats.any(|seat| seat.worker() == worker && seat.finished.is_some())
+        };
+        let members = roster.members().iter();
+        members.filter(|member| is_unfinished(member.worker)).map(|member| member.rank).collect()
+    }
+}
+
+/// Returns the reporter's rank and the accused worker of a report in a roster.
+fn neighbours(roster: &Roster, reporter: WorkerId, neighbour: usize) -> Result<(usize, WorkerId), Refusal> {
+    let refused = Refusal::Malformed(ParseError::Invalid {
+        field: "neighbour_rank",
+        value: neighbour.to_string(),
+        expected: "the rank of a ring neighbour",
+    });
+    let Some(reporter) = roster.find(reporter).map(|member| member.rank) else {
+        return Err(refused);
+    };
+    let is_neighbour = [roster.left_of(reporter).rank, roster.right_of(reporter).rank].contains(&neighbour);
+    if neighbour == reporter || !is_neighbour {
+        return Err(refused);
+    }
+    Ok((reporter, roster.members()[neighbour].worker))
+}
+
+/// A link that breaks twice may be bad luck; three times without a step in between, it does not work.
+const BREAKS_MAX: usize = 3;

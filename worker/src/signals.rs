@@ -1,0 +1,52 @@
+//! What the session asks of training: a few atomics, read once a step.
+//!
+//! Training passes them on in the control word of its next step, so that all ranks obey after the same step.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Requests to training.
+#[derive(Debug, Default)]
+pub struct Signals {
+    stop: AtomicBool,
+    checkpoints: AtomicU64,
+    checkpoints_served: AtomicU64,
+    next_generation: AtomicU64,
+}
+
+impl Signals {
+    /// Asks to stop at a step boundary.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a checkpoint; requests are numbered from 1, and one that was made before changes nothing.
+    pub fn checkpoint(&self, number: u64) {
+        self.checkpoints.fetch_max(number, Ordering::Relaxed);
+    }
+
+    /// Whether a request for a checkpoint was not served yet.
+    pub fn is_checkpoint_wanted(&self) -> bool {
+        self.checkpoints.load(Ordering::Relaxed) > self.checkpoints_served.load(Ordering::Relaxed)
+    }
+
+    /// Counts all requests made so far as served.
+    pub fn serve_checkpoints(&self) {
+        let made = self.checkpoints.load(Ordering::Relaxed);
+        self.checkpoints_served.fetch_max(made, Ordering::Relaxed);
+    }
+
+    /// Says that the roster of this generation is here, and that it takes effect at a step boundary.
+    pub fn prepare_generation(&self, generation: u64) {
+        self.next_generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Returns the generation whose roster is here.
+    pub fn next_generation(&self) -> u64 {
+        self.next_generation.load(Ordering::Relaxed)
+    }
+}
