@@ -171,7 +171,11 @@ impl Node {
                     durable: left,
                 }
             }
-            Self::Folder { now, durable, pending } => {
+            Self::Folder {
+                now,
+                durable,
+                pending,
+            } => {
                 let left = match survival {
                     Survival::Nothing => durable.clone(),
                     Survival::Everything => now.clone(),
@@ -238,9 +242,10 @@ impl State {
                 Err(io::Error::other("the machine crashed"))
             }
             Fault::FailAt(at) if index == at => Err(io::Error::other("input/output error")),
-            Fault::FullFrom(from) if index >= from && call == Call::Grow => {
-                Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"))
-            }
+            Fault::FullFrom(from) if index >= from && call == Call::Grow => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "no space left on device",
+            )),
             _ => Ok(()),
         }
     }
@@ -341,7 +346,10 @@ impl Disk for SimulatedDisk {
         state.alive()?;
         let (folder, old) = state.parent(from)?;
         let (same, new) = state.parent(to)?;
-        assert_eq!(folder, same, "a rename across folders needs more care than this disk takes");
+        assert_eq!(
+            folder, same,
+            "a rename across folders needs more care than this disk takes"
+        );
         let names = state.names(folder)?;
         let id = *names.get(old).ok_or(io::ErrorKind::NotFound)?;
         if let Some(&replaced) = names.get(new) {
@@ -385,7 +393,11 @@ impl Disk for SimulatedDisk {
             return Ok(());
         }
         match &mut state.nodes[id] {
-            Node::Folder { now, durable, pending } => {
+            Node::Folder {
+                now,
+                durable,
+                pending,
+            } => {
                 durable.clone_from(now);
                 pending.clear();
                 Ok(())

@@ -204,7 +204,11 @@ impl Journal {
                 }
             }
         };
-        let tail = if damage.is_some() { Tail::Damaged } else { Tail::Nothing };
+        let tail = if damage.is_some() {
+            Tail::Damaged
+        } else {
+            Tail::Nothing
+        };
         let path = path.to_owned();
         let journal = Self {
             disk,

@@ -54,7 +54,10 @@ impl Record {
                 run,
                 world_size,
                 recipe_digest,
-            } => (CREATED, bytes((run.to_string(), world_size, recipe_digest.as_bytes()))),
+            } => (
+                CREATED,
+                bytes((run.to_string(), world_size, recipe_digest.as_bytes())),
+            ),
             Self::Generation { generation, members } => (GENERATION, bytes((generation, members))),
             Self::CheckpointCommitted { step } => (CHECKPOINT_COMMITTED, bytes(step)),
             Self::Stopped { step } => (STOPPED, bytes(step)),
@@ -107,7 +110,10 @@ fn value<T: bincode::Decode<()>>(payload: &[u8]) -> Result<T, String> {
     let config = bincode::config::standard().with_limit::<DECODE_LIMIT_BYTES>();
     let (value, used) = bincode::decode_from_slice(payload, config).map_err(|error| error.to_string())?;
     if used != payload.len() {
-        return Err(format!("{} bytes follow the record's content", payload.len() - used));
+        return Err(format!(
+            "{} bytes follow the record's content",
+            payload.len() - used
+        ));
     }
     Ok(value)
 }
@@ -132,7 +138,11 @@ mod tests {
             let (kind, mut payload) = record.encode();
             assert_eq!(Record::decode(kind, &payload), Ok(record));
             payload.push(0);
-            assert!(Record::decode(kind, &payload).unwrap_err().contains("1 bytes follow"));
+            assert!(
+                Record::decode(kind, &payload)
+                    .unwrap_err()
+                    .contains("1 bytes follow")
+            );
         }
         assert!(Record::decode(99, &[]).is_err());
     }
