@@ -5,13 +5,17 @@
 //! them: each change of names in a folder on its own, in no order; of bytes that were appended any number, and any
 //! number of those zeros (a block that was allotted, but never written).
 
-use std::collections::BTreeMap;
+mod file;
+mod node;
+
 use std::ffi::{OsStr, OsString};
-use std::fs::TryLockError;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex};
 
+use self::file::SimulatedFile;
+pub(crate) use self::node::Survival;
+use self::node::{Change, Names, Node, Random};
 use super::{Disk, DiskFile};
 
 /// The file system. Clones are the same one.
@@ -31,17 +35,6 @@ pub(crate) enum Fault {
     FullFrom(u64),
 }
 
-/// What a crash leaves of changes that were not synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Survival {
-    /// None of them.
-    Nothing,
-    /// All of them.
-    Everything,
-    /// Some of them, by this seed.
-    Some(u64),
-}
-
 /// Which calls do as they say. A disk that lies shows that a test notices missing syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Honesty {
@@ -57,28 +50,6 @@ struct State {
     fault: Fault,
     crashed: bool,
     honesty: Honesty,
-}
-
-#[derive(Debug, Clone)]
-enum Node {
-    File {
-        now: Vec<u8>,
-        durable: Vec<u8>,
-    },
-    Folder {
-        now: Names,
-        durable: Names,
-        pending: Vec<Change>,
-    },
-}
-
-type Names = BTreeMap<OsString, usize>;
-
-#[derive(Debug, Clone)]
-enum Change {
-    Put(OsString, usize),
-    Remove(OsString),
-    Rename(OsString, OsString),
 }
 
 /// The kinds of call that a fault can strike.
@@ -129,10 +100,7 @@ impl SimulatedDisk {
     /// The file system as it is found after a crash at this moment.
     pub(crate) fn after_crash(&self, survival: Survival) -> Self {
         let state = self.0.lock().unwrap();
-        let mut random = Random(match survival {
-            Survival::Some(seed) => seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            _ => 1,
-        });
+        let mut random = Random::new(survival);
         let nodes = state.nodes.iter().map(|node| node.survive(survival, &mut random));
         Self::with(nodes.collect(), state.honesty)
     }
@@ -149,89 +117,8 @@ impl SimulatedDisk {
     }
 }
 
-impl Node {
-    fn folder() -> Self {
-        Self::Folder {
-            now: Names::new(),
-            durable: Names::new(),
-            pending: Vec::new(),
-        }
-    }
-
-    fn survive(&self, survival: Survival, random: &mut Random) -> Self {
-        match self {
-            Self::File { now, durable } => {
-                let left = match survival {
-                    Survival::Nothing => durable.clone(),
-                    Survival::Everything => now.clone(),
-                    Survival::Some(_) => torn(durable, now, random),
-                };
-                Self::File {
-                    now: left.clone(),
-                    durable: left,
-                }
-            }
-            Self::Folder {
-                now,
-                durable,
-                pending,
-            } => {
-                let left = match survival {
-                    Survival::Nothing => durable.clone(),
-                    Survival::Everything => now.clone(),
-                    Survival::Some(_) => {
-                        let mut left = durable.clone();
-                        for change in pending {
-                            if random.below(2) == 0 {
-                                change.apply(&mut left);
-                            }
-                        }
-                        left
-                    }
-                };
-                Self::Folder {
-                    now: left.clone(),
-                    durable: left,
-                    pending: Vec::new(),
-                }
-            }
-        }
-    }
-}
-
-/// What may be left of a file.
-fn torn(durable: &[u8], now: &[u8], random: &mut Random) -> Vec<u8> {
-    let Some(appended) = now.strip_prefix(durable) else {
-        return if random.below(2) == 0 { durable } else { now }.to_vec();
-    };
-    let mut left = appended[..random.below(appended.len() + 1)].to_vec();
-    if random.below(2) == 0 {
-        let written = random.below(left.len() + 1);
-        left[written..].fill(0);
-    }
-    [durable, &left].concat()
-}
-
-impl Change {
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Self::Put(name, id) => {
-                names.insert(name.clone(), *id);
-            }
-            Self::Remove(name) => {
-                names.remove(name);
-            }
-            Self::Rename(from, to) => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-        }
-    }
-}
-
 impl State {
-    /// Counts a call, and says whether it fails; `true` in the error's place means: after half of it.
+    /// Counts a call, and says whether it fails.
     fn call(&mut self, call: Call) -> io::Result<()> {
         self.alive()?;
         let index = self.calls;
@@ -311,13 +198,9 @@ impl State {
 
 impl Disk for SimulatedDisk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let node = Node::File {
-            now: Vec::new(),
-            durable: Vec::new(),
-        };
         let mut state = self.0.lock().unwrap();
         state.alive()?;
-        let id = state.put(path, node)?;
+        let id = state.put(path, Node::file())?;
         Ok(self.handle(id))
     }
 
@@ -421,119 +304,5 @@ impl SimulatedDisk {
             id,
             position: 0,
         })
-    }
-}
-
-/// An open file of the file system. It has no lock: one process uses the disk.
-#[derive(Debug)]
-struct SimulatedFile {
-    disk: SimulatedDisk,
-    id: usize,
-    position: usize,
-}
-
-impl SimulatedFile {
-    /// Calls `act` with the file's bytes: now, and durable.
-    fn with<T>(&self, state: &mut State, act: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> T {
-        match &mut state.nodes[self.id] {
-            Node::File { now, durable } => act(now, durable),
-            Node::Folder { .. } => panic!("node {} is no file", self.id),
-        }
-    }
-}
-
-impl Read for SimulatedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.disk.0.lock().unwrap();
-        state.alive()?;
-        let position = self.position;
-        let count = self.with(&mut state, |now, _| {
-            let left = now.get(position..).unwrap_or_default();
-            let count = left.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&left[..count]);
-            count
-        });
-        drop(state);
-        self.position += count;
-        Ok(count)
-    }
-}
-
-impl Write for SimulatedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.disk.0.lock().unwrap();
-        let called = state.call(Call::Grow);
-        // What fails is half done, unless the machine was down before.
-        let count = match &called {
-            Ok(()) => bytes.len(),
-            Err(_) if state.calls == 0 => 0,
-            Err(error) if error.to_string().ends_with("before") => 0,
-            Err(_) => bytes.len() / 2,
-        };
-        let position = self.position;
-        self.with(&mut state, |now, _| {
-            if now.len() < position + count {
-                now.resize(position + count, 0);
-            }
-            now[position..position + count].copy_from_slice(&bytes[..count]);
-        });
-        drop(state);
-        called?;
-        self.position += count;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for SimulatedFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let mut state = self.disk.0.lock().unwrap();
-        state.alive()?;
-        let length = self.with(&mut state, |now, _| now.len()) as i64;
-        let position = match to {
-            SeekFrom::Start(offset) => offset as i64,
-            SeekFrom::End(offset) => length + offset,
-            SeekFrom::Current(offset) => self.position as i64 + offset,
-        };
-        self.position = usize::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok(self.position as u64)
-    }
-}
-
-impl DiskFile for SimulatedFile {
-    fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.0.lock().unwrap();
-        state.call(Call::Other)?;
-        if state.honesty != Honesty::IgnoresFileSync {
-            self.with(&mut state, |now, durable| durable.clone_from(now));
-        }
-        Ok(())
-    }
-
-    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock().unwrap();
-        state.call(Call::Other)?;
-        self.with(&mut state, |now, _| now.resize(bytes as usize, 0));
-        Ok(())
-    }
-
-    fn try_lock(&mut self) -> Result<(), TryLockError> {
-        Ok(())
-    }
-}
-
-/// Marsaglia's xorshift64.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 16) as usize) % bound.max(1)
     }
 }
