@@ -10,6 +10,7 @@
 //! | [`membership`] | the pure state machine behind every decision |
 //! | `shared`, `service` | the async shell: one mutex, one timer, the gRPC services |
 //! | `recorder`, [`run_directory`] | everything that is written down |
+//! | [`journal`], `disk` | what outlives a coordinator, and the file system calls behind it |
 //! | [`run()`] | one run from start to end |
 //! | [`recipe_args`], [`console`], [`command`] | the command line, shared with `ringmaster` |
 //!
@@ -30,11 +31,13 @@
 
 pub mod command;
 pub mod console;
+pub mod journal;
 pub mod membership;
 pub mod recipe_args;
 pub mod run_directory;
 
 mod config;
+mod disk;
 mod listen;
 mod progress;
 mod recorder;

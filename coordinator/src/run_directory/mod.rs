@@ -6,10 +6,13 @@
 //!   results.csv      one row per epoch, with the column names that Ultralytics writes
 //!   events.jsonl     one JSON object per event
 //!   weights/         last.safetensors, best.safetensors
+//!   checkpoints/     whole training states, see [`checkpoints`]
 //! ```
 //!
 //! A directory belongs to one run: it is made with `mkdir`, which fails when it exists, so two coordinators
 //! never share one.
+
+pub mod checkpoints;
 
 mod events;
 mod results;
