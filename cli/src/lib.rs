@@ -9,10 +9,12 @@
 //! | [`predict`] | pictures with boxes on them |
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
+//! | [`checkpoint`] | a checkpoint, now |
 //! | `coordinator`, `worker` | the same code as the programs of those names |
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod checkpoint;
 mod draw;
 mod hash;
 mod predict;
@@ -48,6 +50,8 @@ enum Command {
     Hash(hash::Args),
     /// Show where a run stands
     Status(status::Args),
+    /// Make a checkpoint of a run now, and wait until it is committed
+    Checkpoint(checkpoint::Args),
     /// Coordinate workers on other machines; the same as the program `coordinator`
     Coordinator(Box<coordinator::command::Args>),
     /// Work for a coordinator; the same as the program `worker`
@@ -73,16 +77,21 @@ fn image_size(asked: Option<u32>, weights: &Weights) -> anyhow::Result<u32> {
 /// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Train(args) => train::main(*args),
+        Command::Train(args) => return exit(train::main(*args)),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
+        Command::Checkpoint(args) => checkpoint::main(&args),
         Command::Coordinator(args) => return coordinator::command::main(*args),
         Command::Worker(args) => return worker::command::main(args),
     };
+    exit(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -57,6 +57,12 @@ fn print(status: &RunStatus) {
             member.heartbeat_age.as_secs_f64(),
         );
     }
+    if status.losses > 0 {
+        println!("lost so far: {}", status.losses);
+    }
+    if let Some(step) = status.checkpoint_step {
+        println!("newest checkpoint: step {step}");
+    }
     if let Some(step) = &status.last_step {
         println!(
             "epoch {}/{}, step {}/{}: box {:.3} cls {:.3} dfl {:.3}, {:.1} images/s",

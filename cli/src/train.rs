@@ -7,14 +7,16 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use coordinator::command::{LogFormat, log_to};
 use coordinator::console::Console;
-use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunError, RunSummary, Shutdown};
+use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunDirectory, RunError, RunSummary, Shutdown};
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
 use proto::{Address, EpochReport, Recipe};
@@ -44,14 +46,23 @@ pub(crate) struct Args {
     /// Name of the run's folder; a number is added when it is taken
     #[arg(long, default_value = coordinator::DEFAULT_NAME)]
     name: String,
+    /// Go on with the run in this folder, from its newest checkpoint, on any number of workers
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Number of checkpoints that are kept
+    #[arg(long, value_name = "N", default_value_t = coordinator::DEFAULT_KEEP)]
+    keep: usize,
     /// All hyper-parameters. Without `--data`, and with `--data shapes`, the defaults are those of the demo: 96 pixels,
     /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic
     #[command(flatten)]
     recipe: RecipeArgs,
 }
 
-pub(crate) fn main(args: Args) -> anyhow::Result<()> {
-    let recipe = with_demo_defaults(args.recipe.clone()).resolve()?;
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    let recipe = match &args.resume {
+        Some(run) => recipe_of(run, &args)?,
+        None => with_demo_defaults(args.recipe.clone()).resolve()?,
+    };
     check(&recipe, &args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -59,7 +70,22 @@ pub(crate) fn main(args: Args) -> anyhow::Result<()> {
         .context("cannot start the async runtime")?;
     let (summary, best) = runtime.block_on(train(&recipe, &args))?;
     next_steps(&recipe, &summary, best.as_ref());
-    Ok(())
+    if summary.is_resumable {
+        println!("resume with: --resume {}", summary.directory.path().display());
+        return Ok(ExitCode::from(RESUMABLE));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the recipe of the run that goes on, which is fixed.
+fn recipe_of(run: &Path, args: &Args) -> anyhow::Result<Recipe> {
+    let (_, recipe) = RunDirectory::open(run)?;
+    ensure!(
+        args.recipe == RecipeArgs::default() || args.recipe.resolve()?.resolved() == recipe,
+        "the recipe of the run in {} is fixed; leave its arguments out, or begin a new run",
+        run.display()
+    );
+    Ok(recipe)
 }
 
 /// Fills in what suits the built-in data set, where nothing else is asked for: small pictures, few epochs.
@@ -95,6 +121,10 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
     let mut config = CoordinatorConfig::new(recipe.clone(), args.workers.get())?;
     config.project.clone_from(&args.project);
     config.name.clone_from(&args.name);
+    config.resume.clone_from(&args.resume);
+    config.keep = args.keep.max(1);
+    // Workers of an earlier `train` ended with it.
+    config.workers_are_gone = true;
     let listener = coordinator::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = Address::from(
         listener
@@ -113,12 +143,16 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
 
     // The run's directory is there before its first event, so the workers' logs can go into it.
     let mut workers = JoinSet::new();
+    let crew = Arc::new(Crew::new(args.workers, abort));
     let mut best = None;
     while let Some(event) = from_coordinator.recv().await {
+        if let Progress::Started { .. } = &event {
+            crew.has_begun.store(true, Ordering::Relaxed);
+        }
         if let Progress::Created { directory, .. } = &event {
             for worker in 0..args.workers.get() {
                 let (child, log) = start_worker(args, &address, directory, worker)?;
-                workers.spawn(watch(child, log, abort.clone()));
+                workers.spawn(watch(child, log, Arc::clone(&crew)));
             }
         }
         if let Progress::Epoch(report) = &event
@@ -169,6 +203,8 @@ fn start_worker(
         .arg("worker")
         .args(["--coordinator", coordinator.as_str(), "--listen", "127.0.0.1:0"])
         .args(["--device", &device_of(&args.device, worker)])
+        // Its coordinator is this process and does not come back.
+        .args(["--orphan-timeout", "5"])
         .args([
             "--threads",
             &args
@@ -180,18 +216,46 @@ fn start_worker(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
+        // Ctrl-C is for the coordinator, which stops all of them at the same step.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .context("cannot start a worker")?;
     Ok((child, path))
 }
 
-/// Waits for a worker; one that fails before the run has ended ends it. Returns its last words then.
-async fn watch(mut child: Child, log: PathBuf, abort: CancellationToken) -> Option<String> {
+/// The workers of this machine.
+struct Crew {
+    alive: AtomicUsize,
+    /// Whether they are at work; before, all are needed.
+    has_begun: AtomicBool,
+    abort: CancellationToken,
+}
+
+impl Crew {
+    fn new(workers: NonZeroUsize, abort: CancellationToken) -> Self {
+        Self {
+            alive: AtomicUsize::new(workers.get()),
+            has_begun: AtomicBool::new(false),
+            abort,
+        }
+    }
+
+    /// One of them has failed. The others go on, when there are any and the run has begun.
+    fn lose_one(&self) {
+        let left = self.alive.fetch_sub(1, Ordering::Relaxed) - 1;
+        if left == 0 || !self.has_begun.load(Ordering::Relaxed) {
+            self.abort.cancel();
+        }
+    }
+}
+
+/// Waits for a worker. Returns its last words when it failed.
+async fn watch(mut child: Child, log: PathBuf, crew: Arc<Crew>) -> Option<String> {
     match child.wait().await {
-        Ok(status) if status.success() => None,
+        Ok(status) if status.success() || status.code() == Some(i32::from(RESUMABLE)) => None,
         _ => {
-            abort.cancel();
+            crew.lose_one();
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let words = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
             words.map(str::to_owned)
@@ -239,6 +303,9 @@ fn next_steps(recipe: &Recipe, summary: &RunSummary, best: Option<&EpochReport>)
         println!("         {program} predict --weights {weights} --source {source}");
     }
 }
+
+/// `EX_TEMPFAIL` of sysexits, as `coordinator` and `worker` exit when a run can be resumed.
+const RESUMABLE: u8 = 75;
 
 /// Progress is small; the console keeps up.
 const PROGRESS_CAPACITY: usize = 64;

@@ -1,19 +1,20 @@
 //! The command `coordinator`, also `ringmaster coordinator`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use proto::Recipe;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{CoordinatorConfig, DEFAULT_NAME, DEFAULT_PROJECT};
+use crate::config::{CoordinatorConfig, DEFAULT_KEEP, DEFAULT_NAME, DEFAULT_PROJECT};
 use crate::console::Console;
 use crate::recipe_args::RecipeArgs;
 use crate::shutdown::Shutdown;
-use crate::{RunSummary, listen, run};
+use crate::{RunDirectory, RunSummary, listen, run};
 
 /// Arguments of the coordinator.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,6 +22,23 @@ pub struct Args {
     /// Number of workers that the run starts with.
     #[arg(long, alias = "world_size", value_name = "N")]
     pub world_size: usize,
+
+    /// Number of workers that the run goes on with at least when some are lost; with fewer it waits.
+    #[arg(long, alias = "min_world_size", value_name = "N", default_value_t = 1)]
+    pub min_world_size: usize,
+
+    /// Take over the run in this directory: from its workers where they are still at work, from its newest checkpoint
+    /// otherwise. Without a directory: the run of this project and name if it was begun, a new one if not.
+    #[arg(long, value_name = "RUN", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
+
+    /// Number of checkpoints that are kept.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_KEEP, value_parser = at_least_one)]
+    pub keep: usize,
+
+    /// Seconds without any progress of a worker that count as a stall; more where steps take long.
+    #[arg(long, alias = "stall_patience", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub stall_patience: u64,
 
     /// Address and port that workers connect to.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:50051")]
@@ -60,17 +78,64 @@ impl Args {
     /// Reads and checks everything that the arguments name.
     ///
     /// # Errors
-    /// When the recipe is wrong, or has too few slots for this many workers.
+    /// When the recipe is wrong, or has too few slots for this many workers, or there is no run to take over.
     pub fn config(&self) -> anyhow::Result<CoordinatorConfig> {
-        let mut config = CoordinatorConfig::new(self.recipe.resolve()?, self.world_size)?;
+        let resume = self.run_to_resume();
+        let recipe = match &resume {
+            Some(path) => self.recipe_of(path)?,
+            None => self.recipe.resolve()?,
+        };
+        let mut config = CoordinatorConfig::new(recipe, self.world_size)?;
+        ensure!(
+            (1..=self.world_size).contains(&self.min_world_size),
+            "--min-world-size is {}, but must be 1 to --world-size, {}",
+            self.min_world_size,
+            self.world_size
+        );
         config.project = self.project.clone();
         config.name = self.name.clone();
+        config.resume = resume;
+        config.min_world_size = self.min_world_size;
+        config.keep = self.keep;
+        config.timing.stall_patience = Duration::from_secs(self.stall_patience);
         config.timing.join_timeout = self.join_timeout.map(Duration::from_secs);
         Ok(config)
     }
+
+    /// Returns the directory of the run to take over.
+    fn run_to_resume(&self) -> Option<PathBuf> {
+        match &self.resume {
+            None => None,
+            Some(Some(path)) => Some(path.clone()),
+            Some(None) => {
+                let path = self.project.join(&self.name);
+                RunDirectory::is_begun(&path).then_some(path)
+            }
+        }
+    }
+
+    /// Returns the recipe of a run that is taken over; what the command line says must agree with it.
+    fn recipe_of(&self, path: &Path) -> anyhow::Result<Recipe> {
+        let (_, recipe) = RunDirectory::open(path)?;
+        let is_silent = self.recipe == RecipeArgs::default();
+        ensure!(
+            is_silent || self.recipe.resolve()?.resolved() == recipe,
+            "the recipe of the run in {} is fixed, but the command line has another one; leave its arguments out, or begin a new run",
+            path.display()
+        );
+        Ok(recipe)
+    }
 }
 
-/// Runs the coordinator. Exit code 0: completed, or stopped on request with the weights saved; 1: failed;
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        Ok(_) => Err("at least one checkpoint is kept".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// Runs the coordinator. Exit code 0: completed; 75: stopped on request, with a checkpoint to resume from; 1: failed;
 /// 2: wrong arguments or a wrong recipe.
 pub fn main(args: Args) -> ExitCode {
     let config = match args.config() {
@@ -80,6 +145,10 @@ pub fn main(args: Args) -> ExitCode {
     match coordinate(&args, config) {
         Ok(summary) => {
             say_where(&summary);
+            if summary.is_resumable {
+                println!("resume with: --resume {}", summary.directory.path().display());
+                return ExitCode::from(RESUMABLE);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, FAILURE),
@@ -138,6 +207,8 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 const FAILURE: u8 = 1;
+/// `EX_TEMPFAIL` of sysexits: try again later.
+const RESUMABLE: u8 = 75;
 /// As clap exits on wrong arguments.
 const USAGE: u8 = 2;
 

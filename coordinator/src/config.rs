@@ -17,6 +17,14 @@ pub struct CoordinatorConfig {
     pub project: PathBuf,
     /// Name of the run directory; a number is added when it is taken.
     pub name: String,
+    /// Directory of the run to take over, instead of beginning a new one; `recipe` is then that run's.
+    pub resume: Option<PathBuf>,
+    /// Whether workers of an earlier coordinator of the run are known to be gone.
+    pub workers_are_gone: bool,
+    /// Number of workers that the run goes on with at least.
+    pub min_world_size: usize,
+    /// Number of checkpoints that are kept.
+    pub keep: usize,
     /// How long to wait for what.
     pub timing: Timing,
 }
@@ -34,6 +42,10 @@ impl CoordinatorConfig {
             world_size,
             project: PathBuf::from(DEFAULT_PROJECT),
             name: DEFAULT_NAME.to_owned(),
+            resume: None,
+            workers_are_gone: false,
+            min_world_size: 1,
+            keep: DEFAULT_KEEP,
             timing: Timing::default(),
         })
     }
@@ -41,6 +53,9 @@ impl CoordinatorConfig {
 
 /// The folder for run directories, beside the working directory as users of Ultralytics expect it.
 pub const DEFAULT_PROJECT: &str = "runs";
+
+/// The newest checkpoint, and one more in case its files are damaged.
+pub const DEFAULT_KEEP: usize = 2;
 
 /// The name of a run that was not named.
 pub const DEFAULT_NAME: &str = "train";

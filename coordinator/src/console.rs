@@ -91,6 +91,14 @@ impl Console {
                     .collect();
                 self.line(&format!("generation {generation} begins: {}", ring.join(", ")));
             }
+            Progress::Lost {
+                present,
+                rank,
+                evidence,
+            } => self.line(&format!("rank {rank} on {present} was lost: {evidence}")),
+            // Known from `ringmaster status` and the event log; a line for each would hide the results.
+            Progress::Checkpoint { .. } => {}
+            Progress::Notice(text) => self.line(text),
             Progress::Step(report) => self.step(report),
             Progress::Epoch(report) => self.line(&epoch_line(report, self.epochs)),
             Progress::Stopping => self.line("stopping at the next step; once more to end at once"),

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`membership`] | the pure state machine behind every decision |
 //! | `shared`, `service` | the async shell: one mutex, one timer, the gRPC services |
-//! | `recorder`, [`run_directory`] | everything that is written down |
+//! | `recorder`, [`run_directory`], [`journal`] | everything that is written down |
 //! | [`journal`], `disk` | what outlives a coordinator, and the file system calls behind it |
 //! | [`run()`] | one run from start to end |
 //! | [`recipe_args`], [`console`], [`command`] | the command line, shared with `ringmaster` |
@@ -39,6 +39,7 @@ pub mod run_directory;
 mod config;
 mod disk;
 mod listen;
+mod past;
 mod progress;
 mod recorder;
 mod run;
@@ -46,8 +47,9 @@ mod service;
 mod shared;
 mod shutdown;
 
-pub use config::{CoordinatorConfig, DEFAULT_NAME, DEFAULT_PROJECT};
+pub use config::{CoordinatorConfig, DEFAULT_KEEP, DEFAULT_NAME, DEFAULT_PROJECT};
 pub use listen::{ListenError, listen};
+pub use past::HomeError;
 pub use progress::Progress;
 pub use recipe_args::RecipeArgs;
 pub use run::{RunError, RunSummary, run};

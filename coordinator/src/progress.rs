@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use proto::{Ending, EpochReport, Generation, Member, RunId, StepReport};
 
-use crate::membership::Present;
+use crate::membership::{Evidence, Present};
 
 /// News of a run. Step reports are dropped when the reader is slow; everything else waits for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,22 @@ pub enum Progress {
         /// Its members in ring order.
         members: Vec<Member>,
     },
+    /// A member was lost; the others go on.
+    Lost {
+        /// Who.
+        present: Present,
+        /// Its rank.
+        rank: usize,
+        /// What showed it.
+        evidence: Evidence,
+    },
+    /// A checkpoint is committed.
+    Checkpoint {
+        /// Steps applied in it.
+        step: u64,
+    },
+    /// Something that a person should know.
+    Notice(String),
     /// Progress within an epoch.
     Step(StepReport),
     /// The result of an epoch.

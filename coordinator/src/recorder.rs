@@ -4,16 +4,19 @@
 //! writing.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::Ending;
+use proto::{Ending, Switch};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::membership::{Effect, Present, Verdict};
+use crate::membership::{Effect, Present};
 use crate::progress::Progress;
+use crate::run_directory::checkpoints::Checkpoints;
 use crate::run_directory::{EventLog, Results};
+use crate::shared::Shared;
 
 /// The owner of a run's records.
 #[derive(Debug)]
@@ -21,14 +24,20 @@ pub(crate) struct Recorder {
     pub(crate) results: Results,
     pub(crate) events: EventLog,
     pub(crate) progress: mpsc::Sender<Progress>,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 impl Recorder {
     /// Records effects until the run ends.
-    pub(crate) async fn run(mut self, mut effects: mpsc::Receiver<Effect>) -> io::Result<()> {
+    pub(crate) async fn run(mut self, mut effects: mpsc::Receiver<Effect>, shared: Arc<Shared>) -> io::Result<()> {
         while let Some(effect) = effects.recv().await {
             let is_last = matches!(effect, Effect::End(_));
-            self.record(effect).await?;
+            let epoch = match &effect {
+                Effect::RecordEpoch { report, .. } => report.epoch,
+                _ => 0,
+            };
+            self.record(effect, &shared).await?;
+            shared.epoch_recorded(epoch);
             if is_last {
                 break;
             }
@@ -36,17 +45,55 @@ impl Recorder {
         Ok(())
     }
 
-    async fn record(&mut self, effect: Effect) -> io::Result<()> {
+    async fn record(&mut self, effect: Effect, shared: &Shared) -> io::Result<()> {
         match effect {
             Effect::RecordJoined { present, members } => {
                 info!(worker = %present.worker, host = present.host, device = present.device, members, "worker joined");
                 self.events.append("joined", person(&present)).await
             }
             Effect::RecordDeparted { present, evidence } => {
-                warn!(worker = %present.worker, host = present.host, %evidence, "worker left before the run began");
+                warn!(worker = %present.worker, host = present.host, %evidence, "worker left that was no member");
                 let mut fields = person(&present);
                 fields["evidence"] = json!(evidence.to_string());
                 self.events.append("departed", fields).await
+            }
+            Effect::RecordLost {
+                present,
+                rank,
+                step,
+                evidence,
+            } => {
+                warn!(rank, host = present.host, worker = %present.worker, step, %evidence, "a member was lost");
+                let mut fields = person(&present);
+                fields["rank"] = json!(rank);
+                fields["step"] = json!(step);
+                fields["evidence"] = json!(evidence.to_string());
+                self.events.append("lost", fields).await?;
+                self.tell(Progress::Lost {
+                    present,
+                    rank,
+                    evidence,
+                })
+                .await;
+                Ok(())
+            }
+            Effect::RecordDamaged {
+                present,
+                rank,
+                step,
+                times,
+            } => {
+                warn!(rank, host = present.host, worker = %present.worker, step, times, "a member's state differs from that of the others; it copies theirs");
+                let mut fields = person(&present);
+                fields["rank"] = json!(rank);
+                fields["step"] = json!(step);
+                fields["times"] = json!(times);
+                self.events.append("damaged", fields).await?;
+                let text = format!(
+                    "the state of rank {rank} on {present} differs from that of the others after step {step}; it copies theirs"
+                );
+                self.tell(Progress::Notice(text)).await;
+                Ok(())
             }
             Effect::Remind { present, missing } => {
                 let there: Vec<String> = present.iter().map(ToString::to_string).collect();
@@ -60,6 +107,10 @@ impl Recorder {
                 Ok(())
             }
             Effect::Announce(roster) => {
+                if roster.switch == Switch::Now {
+                    // Whoever is lost gives no part to a checkpoint any more.
+                    self.checkpoints.abort_other_than(roster.generation().0);
+                }
                 let (generation, members) = (roster.generation(), roster.members().to_vec());
                 info!(%generation, world_size = members.len(), "generation begins");
                 let listed: Vec<_> = members
@@ -73,7 +124,11 @@ impl Recorder {
                         })
                     })
                     .collect();
-                let fields = json!({ "generation": generation.0, "members": listed });
+                let switch = match roster.switch {
+                    Switch::Now => "now",
+                    Switch::AtStepBoundary => "at-step-boundary",
+                };
+                let fields = json!({ "generation": generation.0, "switch": switch, "members": listed });
                 self.events.append("generation", fields).await?;
                 self.tell(Progress::Started { generation, members }).await;
                 Ok(())
@@ -82,6 +137,15 @@ impl Recorder {
                 info!("stop requested");
                 self.events.append("stop_requested", json!({})).await?;
                 self.tell(Progress::Stopping).await;
+                Ok(())
+            }
+            Effect::RequestCheckpoint { number } => {
+                info!(number, "checkpoint requested");
+                self.events.append("checkpoint_requested", json!({ "number": number })).await
+            }
+            Effect::RecordCheckpoint { step } => {
+                self.events.append("checkpoint", json!({ "step": step })).await?;
+                self.tell(Progress::Checkpoint { step }).await;
                 Ok(())
             }
             Effect::ShowStep(report) => {
@@ -95,18 +159,20 @@ impl Recorder {
                 self.tell(Progress::Epoch(report)).await;
                 Ok(())
             }
-            Effect::End(verdict) => self.end(&verdict).await,
+            Effect::End(verdict) => {
+                let ending = shared.read(|membership| membership.ending(&verdict));
+                self.end(&ending).await
+            }
         }
     }
 
-    async fn end(&mut self, verdict: &Verdict) -> io::Result<()> {
-        let ending = Ending::from(verdict);
-        info!(outcome = %ending.outcome, reason = ending.reason, "run ended");
-        let mut fields = json!({ "outcome": ending.outcome.to_string(), "reason": ending.reason });
-        if let Some(lost) = &ending.lost {
-            fields["lost_rank"] = json!(lost.member.rank);
-            fields["lost_host"] = json!(lost.member.host);
-        }
+    async fn end(&mut self, ending: &Ending) -> io::Result<()> {
+        info!(outcome = %ending.outcome, reason = ending.reason, resumable = ending.resumable, "run ended");
+        let fields = json!({
+            "outcome": ending.outcome.to_string(),
+            "reason": ending.reason,
+            "resumable": ending.resumable,
+        });
         self.events.append("ended", fields).await
     }
 

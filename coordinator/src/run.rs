@@ -2,15 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use proto::transport::{self, CONTROL_MESSAGE_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX};
 use proto::wire::artifact_service_server::ArtifactServiceServer;
+use proto::wire::checkpoint_service_server::CheckpointServiceServer;
 use proto::wire::coordinator_service_server::CoordinatorServiceServer;
-use proto::{Ending, RunId};
-use serde_json::json;
+use proto::RunId;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -21,10 +22,11 @@ use tracing::warn;
 
 use crate::config::CoordinatorConfig;
 use crate::membership::{Event, Failure, Membership, Terms, Verdict};
+use crate::past::{Home, HomeError};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
-use crate::run_directory::{RunDirectory, RunDirectoryError, Weights};
-use crate::service::{ArtifactShell, ControlShell};
+use crate::run_directory::{RunDirectory, Weights};
+use crate::service::{ArtifactShell, CheckpointShell, ControlShell};
 use crate::shared::Shared;
 use crate::shutdown::Shutdown;
 
@@ -37,15 +39,17 @@ pub struct RunSummary {
     pub directory: RunDirectory,
     /// How it ended.
     pub verdict: Verdict,
+    /// Whether it can be resumed.
+    pub is_resumable: bool,
 }
 
 /// Why a run did not end well.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// There is no place for its files.
+    /// It could not be begun or taken over.
     #[error(transparent)]
-    Directory(#[from] RunDirectoryError),
-    /// Its first file could not be written.
+    Home(#[from] HomeError),
+    /// Its event log could not be written.
     #[error("cannot write to {}: {cause}", path.display())]
     Records {
         /// The run directory.
@@ -68,47 +72,68 @@ pub enum RunError {
 
 /// Coordinates one run on `listener` and returns when it is over and all workers know.
 ///
-/// `progress` must be read until it closes. Cancelling `shutdown.stop` stops the run at a step boundary,
-/// `shutdown.abort` at once.
+/// `progress` must be read until it closes. Cancelling `shutdown.stop` stops the run at a step boundary, with a
+/// checkpoint; `shutdown.abort` ends it at once.
 ///
 /// # Errors
-/// When the run directory cannot be made or written, the server fails, or the run fails: a lost worker, a
-/// worker's own failure, a rendezvous or a stop that took too long.
+/// When the run directory cannot be made, opened or written, the server fails, or the run fails: a failure that every
+/// worker has, states that differ, a rendezvous or a stop that took too long. A lost worker is no failure.
 pub async fn run(
     listener: TcpListener,
     config: CoordinatorConfig,
     progress: mpsc::Sender<Progress>,
     shutdown: Shutdown,
 ) -> Result<RunSummary, RunError> {
-    let directory = RunDirectory::create(&config.project, &config.name, &config.recipe)?;
-    let run = RunId::random();
-    let recorder = open_records(&directory, run, &config, &progress)
-        .await
-        .map_err(|cause| RunError::Records {
-            path: directory.path().to_owned(),
-            cause,
-        })?;
+    let home = Home::open(&config)?;
+    let (run, directory) = (home.run, home.directory.clone());
+    let beginning = announce(&home, &config, &progress).await;
     let terms = Terms {
         run,
         world_size: config.world_size,
+        min_world_size: config.min_world_size,
         version: proto::VERSION.to_owned(),
         timing: config.timing,
     };
+    let Home {
+        journal,
+        results,
+        checkpoints,
+        newest,
+        past,
+        events: mut log,
+        ..
+    } = home;
+    for (event, fields) in beginning {
+        log.append(event, fields).await.map_err(|cause| RunError::Records {
+            path: directory.path().to_owned(),
+            cause,
+        })?;
+    }
+    let recorder = Recorder {
+        results,
+        events: log,
+        progress: progress.clone(),
+        checkpoints: checkpoints.clone(),
+    };
     let (records, effects) = mpsc::channel(RECORDS_CAPACITY);
-    let shared = Arc::new(Shared::new(Membership::new(terms, Duration::ZERO), records));
-    let recording = tokio::spawn(recorder.run(effects));
+    let recorded_epochs = past.recorded_epochs;
+    let membership = Membership::resume(terms, past, Duration::ZERO);
+    let shared = Arc::new(Shared::new(membership, config.timing.lease, journal, records, recorded_epochs));
+    let recording = tokio::spawn(recorder.run(effects, Arc::clone(&shared)));
     let closing = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let mut server = serve(
-        listener,
-        &shared,
+    let services = Services {
+        shared: &shared,
         run,
-        &config,
-        directory.weights(),
-        &closing,
-        &tasks,
-    )
-    .await;
+        config: &config,
+        weights: directory.weights(),
+        checkpoint: CheckpointShell {
+            shared: Arc::clone(&shared),
+            checkpoints,
+            newest: Arc::new(Mutex::new(newest)),
+        },
+    };
+    let mut server = serve(listener, services, &closing, &tasks).await;
     tasks.spawn(keep_time(Arc::clone(&shared)));
     tasks.spawn(pass_on(shutdown, Arc::clone(&shared), closing.clone()));
 
@@ -122,12 +147,11 @@ pub async fn run(
     if let Some(error) = server_failed {
         return Err(RunError::Server(error));
     }
-    let verdict = shared.read(|membership| membership.verdict().cloned());
     // Invariant: the recorder ends with the run or makes it end, and a server without an error ends on request.
-    let verdict = verdict.expect("the run is over");
-    let _ = progress
-        .send_timeout(Progress::Ended(Ending::from(&verdict)), LINGER)
-        .await;
+    let verdict = shared.read(|membership| membership.verdict().cloned()).expect("the run is over");
+    let ending = shared.read(|membership| membership.ending(&verdict));
+    let is_resumable = ending.resumable;
+    let _ = progress.send_timeout(Progress::Ended(ending), LINGER).await;
     close(&shared, server, &closing, &tasks).await;
     match verdict {
         Verdict::Failed(failure) => Err(RunError::Failed { directory, failure }),
@@ -135,46 +159,79 @@ pub async fn run(
             run,
             directory,
             verdict,
+            is_resumable,
         }),
     }
 }
 
-async fn open_records(
-    directory: &RunDirectory,
-    run: RunId,
-    config: &CoordinatorConfig,
-    progress: &mpsc::Sender<Progress>,
-) -> io::Result<Recorder> {
-    let mut recorder = Recorder {
-        results: directory.results()?,
-        events: directory.events()?,
-        progress: progress.clone(),
-    };
-    let fields = json!({
-        "run_id": run.to_string(),
-        "version": proto::VERSION,
-        "world_size": config.world_size,
-        "recipe_digest": config.recipe.digest().to_string(),
-    });
-    recorder.events.append("created", fields).await?;
+/// Tells of the beginning.
+async fn announce(home: &Home, config: &CoordinatorConfig, progress: &mpsc::Sender<Progress>) -> Vec<(&'static str, Value)> {
     let created = Progress::Created {
-        run,
-        directory: directory.path().to_owned(),
+        run: home.run,
+        directory: home.directory.path().to_owned(),
         world_size: config.world_size,
     };
     let _ = progress.send_timeout(created, LINGER).await;
-    Ok(recorder)
+    let mut events = vec![(
+        if config.resume.is_some() { "resumed" } else { "created" },
+        json!({
+            "run_id": home.run.to_string(),
+            "version": proto::VERSION,
+            "world_size": config.world_size,
+            "recipe_digest": config.recipe.digest().to_string(),
+            "generation": home.past.generation,
+            "checkpoint_step": home.past.checkpoint_step,
+        }),
+    )];
+    let mut notices = home.notices.clone();
+    for text in &notices {
+        events.push(("notice", json!({ "text": text })));
+    }
+    if config.resume.is_some() {
+        notices.push(beginning(home));
+    }
+    for text in notices {
+        let _ = progress.send_timeout(Progress::Notice(text), LINGER).await;
+    }
+    events
+}
+
+/// Says what a run that is taken over goes on from.
+fn beginning(home: &Home) -> String {
+    let past = &home.past;
+    match past.checkpoint_step {
+        _ if past.is_at_work => format!(
+            "taking over generation {}; its {} workers come back by themselves",
+            past.generation,
+            past.members.len()
+        ),
+        Some(step) => format!("resuming from the checkpoint of step {step}"),
+        None => "resuming from the beginning: there is no checkpoint".to_owned(),
+    }
+}
+
+/// What is served.
+struct Services<'a> {
+    shared: &'a Arc<Shared>,
+    run: RunId,
+    config: &'a CoordinatorConfig,
+    weights: Weights,
+    checkpoint: CheckpointShell,
 }
 
 async fn serve(
     listener: TcpListener,
-    shared: &Arc<Shared>,
-    run: RunId,
-    config: &CoordinatorConfig,
-    weights: Weights,
+    services: Services<'_>,
     closing: &CancellationToken,
     tasks: &TaskTracker,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
+    let Services {
+        shared,
+        run,
+        config,
+        weights,
+        checkpoint,
+    } = services;
     let control = ControlShell {
         shared: Arc::clone(shared),
         run,
@@ -195,6 +252,9 @@ async fn serve(
     reporter
         .set_serving::<ArtifactServiceServer<ArtifactShell>>()
         .await;
+    reporter
+        .set_serving::<CheckpointServiceServer<CheckpointShell>>()
+        .await;
     let router = transport::server()
         .add_service(health)
         .add_service(
@@ -204,6 +264,9 @@ async fn serve(
         )
         .add_service(
             ArtifactServiceServer::new(artifact).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            CheckpointServiceServer::new(checkpoint).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
         );
     let closed = closing.clone().cancelled_owned();
     tokio::spawn(router.serve_with_incoming_shutdown(transport::incoming(listener), closed))

@@ -39,7 +39,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
 }
 
 /// An open file.
-pub(crate) trait DiskFile: Debug + Read + Write + Seek + Send {
+pub(crate) trait DiskFile: Debug + Read + Write + Seek + Send + Sync {
     /// Makes its bytes and its length durable.
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts it to this length.

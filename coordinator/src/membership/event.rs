@@ -44,8 +44,6 @@ pub enum Event {
         /// Why, when its work was not done.
         reason: String,
     },
-    /// The results of so many epochs are durable.
-    EpochsRecorded(u32),
     /// A checkpoint of this step is committed.
     CheckpointCommitted {
         /// Steps applied in it.
@@ -55,6 +53,8 @@ pub enum Event {
     CheckpointRequested,
     /// A person or the system asked for a clean stop.
     StopRequested,
+    /// This process did not run for a while: the silence was its own.
+    WasAsleep,
     /// Asked again: end at once.
     AbortRequested,
     /// The run directory cannot be written.

@@ -70,13 +70,10 @@ impl Membership {
             .collect();
         self.generation += 1;
         // Invariant: ranks are positions, a worker has one seat, and the number of seats is limited.
-        let roster = Roster::new(Generation(self.generation), members).expect("seats make a ring");
-        let roster = Roster {
-            switch,
-            checkpoint_step: self.checkpoint_step,
-            damaged,
-            ..roster
-        };
+        let mut roster = Roster::new(Generation(self.generation), members).expect("seats make a ring");
+        roster.switch = switch;
+        roster.checkpoint_step = self.checkpoint_step;
+        roster.damaged = damaged;
         let (previous, breaks, breaks_step) = match &mut self.phase {
             Phase::Running(running) => (
                 (switch == Switch::AtStepBoundary).then(|| running.roster.clone()),
@@ -187,18 +184,16 @@ impl Membership {
             host: member.host.clone(),
             address: member.address.clone(),
         });
-        let Ok(roster) = Roster::new(Generation(self.generation), listed.collect()) else {
+        let Ok(mut roster) = Roster::new(Generation(self.generation), listed.collect()) else {
             return;
         };
+        // Who did not hear of it goes over at once: some may have, and then the older ring is broken.
+        roster.checkpoint_step = self.checkpoint_step;
         let returns_by = now + self.terms.timing.recovery_grace;
         self.seats = members.into_iter().map(|member| Seat::new(member, returns_by)).collect();
         self.began = Some(now);
         self.phase = Phase::Running(Running {
-            // Who did not hear of it goes over at once: some may have, and then the older ring is broken.
-            roster: Roster {
-                checkpoint_step: self.checkpoint_step,
-                ..roster
-            },
+            roster,
             previous: None,
             suspicions: Vec::new(),
             finish_by: None,

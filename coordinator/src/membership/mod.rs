@@ -106,6 +106,7 @@ pub struct Membership {
     stop_by: Option<Duration>,
     last_step: Option<StepReport>,
     last_epoch: Option<EpochReport>,
+    /// Epochs whose results were durable when this coordinator began.
     recorded_epochs: u32,
     losses: u32,
     damages: BTreeMap<WorkerId, u32>,
@@ -178,12 +179,15 @@ impl Membership {
             Event::Heartbeat { sender, vitals } => self.heartbeat(now, &sender, &vitals),
             Event::Reported { sender, report } => self.report(now, &sender, report),
             Event::Left { sender, reason } => self.leave(now, &sender, reason),
-            Event::EpochsRecorded(epochs) => {
-                self.recorded_epochs = self.recorded_epochs.max(epochs);
-                Ok(vec![])
-            }
             Event::CheckpointCommitted { step } => Ok(self.checkpoint_committed(step)),
             Event::CheckpointRequested => self.request_checkpoint(),
+            Event::WasAsleep => {
+                for seat in &mut self.seats {
+                    seat.heard_at = seat.heard_at.max(now);
+                    seat.progress_at = now;
+                }
+                Ok(vec![])
+            }
             Event::StopRequested => Ok(self.stop(now)),
             Event::AbortRequested => Ok(self.end(Verdict::Failed(Failure::Aborted))),
             Event::StorageFailed { reason } => Ok(self.end(Verdict::Failed(Failure::Storage { reason }))),
@@ -227,9 +231,11 @@ impl Membership {
         Generation(self.generation)
     }
 
-    /// Epochs whose results are durable.
-    pub const fn recorded_epochs(&self) -> u32 {
-        self.recorded_epochs
+    /// What the members of a roster said about themselves, in ring order.
+    pub fn candidates(&self, roster: &Roster) -> Vec<Candidate> {
+        let members = roster.members().iter();
+        let seats = members.filter_map(|member| self.seats.iter().find(|seat| seat.worker() == member.worker));
+        seats.map(|seat| seat.candidate.clone()).collect()
     }
 
     /// Whether the run is over and no worker is left that may still call.

@@ -66,8 +66,8 @@ impl Membership {
             return vec![];
         };
         running.finish_by.get_or_insert(finish_by);
-        let parts = running.rosters().find_map(|roster| self.parts(roster));
-        let Some(parts) = parts else {
+        let rosters: Vec<Roster> = running.rosters().cloned().collect();
+        let Some(parts) = rosters.iter().find_map(|roster| self.parts(roster)) else {
             return vec![];
         };
         let verdict = if parts.iter().any(|part| part.outcome == Outcome::Stopped) {

@@ -15,9 +15,9 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// Creates the file.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let file = std::fs::File::create_new(path)?;
+    /// Opens the file, or makes it; what is in it stays.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = std::fs::File::options().create(true).append(true).open(path)?;
         Ok(Self {
             file: File::from_std(file),
         })

@@ -5,6 +5,7 @@
 //!   recipe.toml      the resolved recipe
 //!   results.csv      one row per epoch, with the column names that Ultralytics writes
 //!   events.jsonl     one JSON object per event
+//!   journal          what a coordinator must know that takes the run over
 //!   weights/         last.safetensors, best.safetensors
 //!   checkpoints/     whole training states, see [`checkpoints`]
 //! ```
@@ -21,6 +22,7 @@ mod weights;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::Recipe;
 use thiserror::Error;
@@ -49,6 +51,14 @@ pub enum RunDirectoryError {
     AllTaken {
         /// The first of them.
         path: PathBuf,
+    },
+    /// There is no run here.
+    #[error("{} holds no run that could be resumed: {reason}", path.display())]
+    NoRun {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
     },
     /// The system refused.
     #[error("cannot create {}: {cause}", path.display())]
@@ -84,6 +94,29 @@ impl RunDirectory {
         Ok(Self { path })
     }
 
+    /// Opens the directory of a run that an earlier coordinator has begun, and reads its recipe.
+    ///
+    /// # Errors
+    /// When there is no such directory, or its recipe cannot be read.
+    pub fn open(path: &Path) -> Result<(Self, Recipe), RunDirectoryError> {
+        let no_run = |reason: String| RunDirectoryError::NoRun {
+            path: path.to_owned(),
+            reason,
+        };
+        let file = path.join(RECIPE);
+        let text = fs::read_to_string(&file).map_err(|error| no_run(format!("{}: {error}", file.display())))?;
+        let recipe = Recipe::from_toml(&text).map_err(|error| no_run(error.to_string()))?;
+        let directory = Self {
+            path: path.to_owned(),
+        };
+        Ok((directory, recipe))
+    }
+
+    /// Whether a run was begun in the directory at `path`.
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(JOURNAL).exists()
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -99,12 +132,21 @@ impl RunDirectory {
         self.path.join(WEIGHTS).join(weights::BEST)
     }
 
-    pub(crate) fn results(&self) -> io::Result<Results> {
-        Results::create(&self.path.join("results.csv"))
+    /// Opens or makes `results.csv`, and returns the last epoch in it and its time.
+    pub(crate) fn results(&self) -> io::Result<(Results, u32, Duration)> {
+        Results::open(&self.path.join("results.csv"))
     }
 
     pub(crate) fn events(&self) -> io::Result<EventLog> {
-        EventLog::create(&self.path.join("events.jsonl"))
+        EventLog::open(&self.path.join("events.jsonl"))
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
     }
 
     pub(crate) fn weights(&self) -> Weights {
@@ -146,6 +188,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 const RECIPE: &str = "recipe.toml";
 const WEIGHTS: &str = "weights";
+const JOURNAL: &str = "journal";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// Somebody who has more runs of one name wants another name.
 const DIRECTORIES_MAX: u32 = 9999;

@@ -16,14 +16,27 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Creates the file with its header.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Opens the file, or makes it with its header; returns the last epoch in it and its time. A row that was not
+    /// finished when a coordinator was killed is cut off: its epoch is reported again.
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, u32, Duration)> {
         use io::Write;
-        let mut file = std::fs::File::create_new(path)?;
-        file.write_all(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
-        Ok(Self {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let mut file = std::fs::File::options().create(true).append(true).open(path)?;
+        file.set_len(whole.len() as u64)?;
+        if whole.is_empty() {
+            file.write_all(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
+        }
+        file.sync_all()?;
+        let (epoch, time) = whole.lines().skip(1).last().and_then(place).unwrap_or_default();
+        let results = Self {
             file: File::from_std(file),
-        })
+        };
+        Ok((results, epoch, time))
     }
 
     /// Appends a row and makes it durable.
@@ -32,6 +45,14 @@ impl Results {
         self.file.flush().await?;
         self.file.sync_data().await
     }
+}
+
+/// Returns epoch and time of a row.
+fn place(row: &str) -> Option<(u32, Duration)> {
+    let mut values = row.split(',');
+    let epoch = values.next()?.parse().ok()?;
+    let seconds = values.next()?.parse().ok()?;
+    Some((epoch, Duration::try_from_secs_f64(seconds).ok()?))
 }
 
 fn row(report: &EpochReport, elapsed: Duration) -> String {

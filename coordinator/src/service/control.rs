@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proto::wire::coordinator_service_server::CoordinatorService;
 use proto::wire::watch_response::Decision;
 use proto::wire::{self, WatchResponse};
-use proto::{Activity, Candidate, ParseError, Recipe, Refusal, Report, RunId, Sender, WorkerId};
+use proto::{Activity, Candidate, ParseError, Recipe, Refusal, Report, RunId, Sender, StateDigest, WorkerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use crate::membership::{Event, Timing, WatchId};
+use crate::membership::{Event, Timing, Vitals, WatchId};
 use crate::shared::{Decisions, Shared};
 
 /// The service of one run.
@@ -86,13 +87,21 @@ impl CoordinatorService for ControlShell {
         request: Request<wire::HeartbeatRequest>,
     ) -> Result<Response<wire::HeartbeatResponse>, Status> {
         let request = request.into_inner();
+        let digest = request.digest.map(StateDigest::try_from).transpose();
         let event = Event::Heartbeat {
             sender: sender(request.sender)?,
-            step: request.step,
-            activity: Activity::from_wire(request.activity).map_err(Refusal::from)?,
+            vitals: Vitals {
+                step: request.step,
+                activity: Activity::from_wire(request.activity).map_err(Refusal::from)?,
+                progress: request.progress,
+                waits_for_left: request.waits_for_left,
+                digest: digest.map_err(Refusal::from)?,
+            },
         };
         self.shared.handle(event).await?;
-        Ok(Response::new(wire::HeartbeatResponse {}))
+        Ok(Response::new(wire::HeartbeatResponse {
+            recorded_epochs: *self.shared.recorded_epochs().borrow(),
+        }))
     }
 
     async fn report(
@@ -105,8 +114,32 @@ impl CoordinatorService for ControlShell {
             .report
             .ok_or(Refusal::Malformed(ParseError::Missing { field: "report" }))?;
         let report = Report::try_from(report).map_err(Refusal::from)?;
+        let epoch = match &report {
+            Report::Epoch(report) => report.epoch,
+            _ => 0,
+        };
         self.shared.handle(Event::Reported { sender, report }).await?;
+        self.recorded(epoch).await?;
         Ok(Response::new(wire::ReportResponse {}))
+    }
+
+    async fn checkpoint(
+        &self,
+        _: Request<wire::CheckpointRequest>,
+    ) -> Result<Response<wire::CheckpointResponse>, Status> {
+        let mut committed = self.shared.checkpoint_step();
+        let before = *committed.borrow_and_update();
+        self.shared.handle(Event::CheckpointRequested).await?;
+        let newer = committed.wait_for(|step| *step > before);
+        match tokio::time::timeout(CHECKPOINT_PATIENCE, newer).await {
+            Ok(Ok(step)) => Ok(Response::new(wire::CheckpointResponse {
+                step: step.unwrap_or_default(),
+            })),
+            _ => Err(Refusal::TooSlow {
+                seconds: CHECKPOINT_PATIENCE.as_secs(),
+            }
+            .into()),
+        }
     }
 
     async fn leave(
@@ -127,6 +160,18 @@ impl CoordinatorService for ControlShell {
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
         Ok(Response::new(self.shared.snapshot(self.recipe.epochs).into()))
+    }
+}
+
+impl ControlShell {
+    /// Waits until the results of an epoch are durable: only then does the worker forget them.
+    async fn recorded(&self, epoch: u32) -> Result<(), Status> {
+        let mut recorded = self.shared.recorded_epochs();
+        let durable = recorded.wait_for(|&recorded| recorded >= epoch);
+        match tokio::time::timeout(RECORD_PATIENCE, durable).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Status::unavailable("the results are not written yet")),
+        }
     }
 }
 
@@ -151,7 +196,7 @@ async fn stream_decisions(
             let response = WatchResponse {
                 decision: Some(decision),
             };
-            // The queue has room for everything that is ever sent, so this does not wait for a slow worker.
+            // A worker that does not read holds up nobody but this task.
             let is_gone = stream.send(Ok(response)).await.is_err();
             if is_last || is_gone {
                 break;
@@ -175,6 +220,7 @@ async fn stream_decisions(
 #[derive(Debug, Default)]
 struct Told {
     generation: u64,
+    checkpoint: u64,
     stop: bool,
     ending: bool,
 }
@@ -182,11 +228,17 @@ struct Told {
 impl Told {
     fn news(&mut self, decisions: &Decisions) -> Vec<Decision> {
         let mut news = Vec::new();
-        if let Some(roster) = &decisions.roster
-            && roster.generation().0 > self.generation
+        for roster in [&decisions.roster, &decisions.next].into_iter().flatten() {
+            if roster.generation().0 > self.generation {
+                self.generation = roster.generation().0;
+                news.push(Decision::Roster(roster.clone().into()));
+            }
+        }
+        if let Some(number) = decisions.checkpoint
+            && number > self.checkpoint
         {
-            self.generation = roster.generation().0;
-            news.push(Decision::Roster(roster.clone().into()));
+            self.checkpoint = number;
+            news.push(Decision::CheckpointRequested(wire::CheckpointRequested { number }));
         }
         if decisions.stop_requested && !self.stop {
             self.stop = true;
@@ -202,5 +254,11 @@ impl Told {
     }
 }
 
-/// A roster, a stop request, an end, and one to spare.
-const WATCH_CAPACITY: usize = 4;
+/// Two rosters, a checkpoint, a stop request, an end.
+const WATCH_CAPACITY: usize = 8;
+
+/// A row of a file, made durable.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A step, and the upload of a large state.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(300);
