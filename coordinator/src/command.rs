@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use security::{Role, SecurityArgs};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
@@ -22,9 +23,9 @@ pub struct Args {
     #[arg(long, alias = "world_size", value_name = "N")]
     pub world_size: usize,
 
-    /// Address and port that workers connect to.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:50051")]
-    pub listen: SocketAddr,
+    /// Address and port that workers connect to [default: 0.0.0.0:50051, with --insecure 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 
     /// Give up when not all workers are there after this long; wait without end otherwise.
     #[arg(long, alias = "join_timeout", value_name = "SECONDS")]
@@ -38,9 +39,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
     pub name: String,
 
+    /// When the run has ended well, stay until asked to stop: for an orchestrator that starts whatever ends again.
+    #[arg(long)]
+    pub linger: bool,
+
     /// How log lines look. What is logged is chosen with RUST_LOG, as in `RUST_LOG=info`.
     #[arg(long, alias = "log_format", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+
+    /// Certificates and token.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 
     /// All hyper-parameters.
     #[command(flatten)]
@@ -60,12 +69,14 @@ impl Args {
     /// Reads and checks everything that the arguments name.
     ///
     /// # Errors
-    /// When the recipe is wrong, or has too few slots for this many workers.
+    /// When the recipe is wrong, has too few slots for this many workers, or a certificate cannot be used.
     pub fn config(&self) -> anyhow::Result<CoordinatorConfig> {
         let mut config = CoordinatorConfig::new(self.recipe.resolve()?, self.world_size)?;
         config.project = self.project.clone();
         config.name = self.name.clone();
         config.timing.join_timeout = self.join_timeout.map(Duration::from_secs);
+        config.security = self.security.resolve()?;
+        config.security.check_role(Role::Coordinator)?;
         Ok(config)
     }
 }
@@ -78,15 +89,12 @@ pub fn main(args: Args) -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     match coordinate(&args, config) {
-        Ok(summary) => {
-            say_where(&summary);
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, FAILURE),
     }
 }
 
-fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSummary> {
+fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -96,7 +104,11 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSumma
         let console = Console::new(config.recipe.epochs);
         log_to(&console, args.log_format);
         let shutdown = Shutdown::on_signals().context("cannot handle signals")?;
-        let listener = listen(args.listen).await?;
+        let listen_on = args
+            .listen
+            .unwrap_or_else(|| config.security.default_listen(DEFAULT_PORT));
+        config.security.check_address(listen_on)?;
+        let listener = listen(listen_on).await?;
         let address = listener.local_addr().context("the own address is unknown")?;
         println!(
             "listening on {address}; start workers with: worker --coordinator HOST:{}",
@@ -104,9 +116,16 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSumma
         );
         let (progress, news) = mpsc::channel(NEWS_CAPACITY);
         let rendering = tokio::spawn(console.render(news));
+        let asked_to_stop = shutdown.stop.clone();
         let ended = run(listener, config, progress, shutdown).await;
         rendering.await.context("the console failed")?;
-        Ok(ended?)
+        let summary = ended?;
+        say_where(&summary);
+        if args.linger {
+            println!("the run has ended; staying until asked to stop");
+            asked_to_stop.cancelled().await;
+        }
+        Ok(())
     })
 }
 
@@ -140,6 +159,9 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 const FAILURE: u8 = 1;
 /// As clap exits on wrong arguments.
 const USAGE: u8 = 2;
+
+/// The port that workers are told when nobody chooses.
+const DEFAULT_PORT: u16 = 50051;
 
 /// Control messages of 64 workers are a light load; the cores belong to workers on the same machine.
 const THREADS: usize = 2;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use proto::{Recipe, RecipeError};
+use security::Security;
 
 use crate::membership::Timing;
 
 /// The configuration of a run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
     /// All hyper-parameters, valid and resolved.
     pub recipe: Recipe,
@@ -19,6 +20,8 @@ pub struct CoordinatorConfig {
     pub name: String,
     /// How long to wait for what.
     pub timing: Timing,
+    /// Who may connect; only this machine unless set.
+    pub security: Security,
 }
 
 impl CoordinatorConfig {
@@ -35,6 +38,7 @@ impl CoordinatorConfig {
             project: PathBuf::from(DEFAULT_PROJECT),
             name: DEFAULT_NAME.to_owned(),
             timing: Timing::default(),
+            security: Security::loopback(),
         })
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use proto::transport::{self, CONTROL_MESSAGE_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX};
 use proto::wire::artifact_service_server::ArtifactServiceServer;
 use proto::wire::coordinator_service_server::CoordinatorServiceServer;
+use proto::wire::operator_service_server::OperatorServiceServer;
 use proto::{Ending, RunId};
+use security::ConnectionLimits;
 use serde_json::json;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -24,7 +26,7 @@ use crate::membership::{Event, Failure, Membership, Terms, Verdict};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::run_directory::{RunDirectory, RunDirectoryError, Weights};
-use crate::service::{ArtifactShell, ControlShell};
+use crate::service::{ArtifactShell, ControlShell, OperatorShell};
 use crate::shared::Shared;
 use crate::shutdown::Shutdown;
 
@@ -188,6 +190,9 @@ async fn serve(
         shared: Arc::clone(shared),
         weights,
     };
+    let operator = OperatorShell {
+        shared: Arc::clone(shared),
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<CoordinatorServiceServer<ControlShell>>()
@@ -195,18 +200,20 @@ async fn serve(
     reporter
         .set_serving::<ArtifactServiceServer<ArtifactShell>>()
         .await;
-    let router = transport::server()
+    let router = transport::small(config.security.server())
         .add_service(health)
         .add_service(
             CoordinatorServiceServer::new(control)
                 .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         )
+        .add_service(ArtifactServiceServer::new(artifact).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX))
         .add_service(
-            ArtifactServiceServer::new(artifact).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
+            OperatorServiceServer::new(operator).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         );
+    let incoming = config.security.incoming(listener, ConnectionLimits::COORDINATOR);
     let closed = closing.clone().cancelled_owned();
-    tokio::spawn(router.serve_with_incoming_shutdown(transport::incoming(listener), closed))
+    tokio::spawn(router.serve_with_incoming_shutdown(incoming, closed))
 }
 
 async fn keep_time(shared: Arc<Shared>) {

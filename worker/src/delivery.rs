@@ -15,10 +15,10 @@ use proto::{
     Activity, EpochReport, Fingerprint, Losses, Metrics, Report, Sender, StepReport, UploadHeader, transport,
     wire,
 };
+use security::Channel;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Status;
-use tonic::transport::Channel;
 use tracing::debug;
 
 use crate::report::{EpochRecord, Reporter, StepRecord};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::{Address, RefusalKind, Sender, transport, wire};
+use proto::{Address, RefusalKind, Sender, wire};
+use security::{Channel, Expect, Security};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -36,10 +37,16 @@ impl Heartbeats {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn start(coordinator: &Address, sender: Sender, lease: Lease, pulse: &Arc<Pulse>) -> Self {
-        let channel = transport::endpoint(coordinator)
-            .timeout(lease.interval * 2)
-            .connect_lazy();
+    pub fn start(
+        security: &Security,
+        coordinator: &Address,
+        sender: Sender,
+        lease: Lease,
+        pulse: &Arc<Pulse>,
+    ) -> Self {
+        let channel = security.connect_lazy(coordinator, Expect::Coordinator, |endpoint| {
+            endpoint.timeout(lease.interval * 2)
+        });
         let lapsed = CancellationToken::new();
         let task = tokio::spawn(beat(channel, sender, lease, Arc::clone(pulse), lapsed.clone()));
         Self {
@@ -49,13 +56,7 @@ impl Heartbeats {
     }
 }
 
-async fn beat(
-    channel: tonic::transport::Channel,
-    sender: Sender,
-    lease: Lease,
-    pulse: Arc<Pulse>,
-    lapsed: CancellationToken,
-) {
+async fn beat(channel: Channel, sender: Sender, lease: Lease, pulse: Arc<Pulse>, lapsed: CancellationToken) {
     let mut client = CoordinatorServiceClient::new(channel);
     let mut ticks = interval(lease.interval.max(SHORTEST_INTERVAL));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -2,6 +2,8 @@
 
 mod artifact;
 mod control;
+mod operator;
 
 pub(crate) use self::artifact::ArtifactShell;
 pub(crate) use self::control::ControlShell;
+pub(crate) use self::operator::OperatorShell;

@@ -18,14 +18,14 @@ use collective::{Group, Links, memory_ring};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::wire::watch_response::Decision;
-use proto::{Address, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, transport, wire};
+use proto::{Address, Ending, Generation, Recipe, Roster, RunId, Sender, WorkerId, wire};
+use security::{Channel, ConnectionLimits, Security};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
@@ -46,6 +46,8 @@ use crate::ring::service::Exchange;
 pub struct WorkerConfig {
     /// The coordinator.
     pub coordinator: Address,
+    /// How to prove who this is, and to check who others are.
+    pub security: Security,
     /// Address that the ring neighbour's connection is accepted on.
     pub listen: SocketAddr,
     /// How neighbours reach this worker, when not by the address that the coordinator is reached from.
@@ -67,12 +69,20 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<En
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| SessionError::Listen { address, source })?;
-    let (channel, reached_from) =
-        connect::coordinator(&config.coordinator, config.join_timeout, &shutdown).await?;
-    let advertised = advertised(config.advertise.as_ref(), &listener, reached_from)?;
-
+    let bound = listener
+        .local_addr()
+        .map_err(|source| SessionError::Listen { address, source })?;
+    // Served before the coordinator is there: whether this process is healthy does not depend on another.
     let exchange = Exchange::default();
-    let _served = AbortOnDropHandle::new(serve(listener, exchange.clone()));
+    let _served = AbortOnDropHandle::new(serve(&config.security, listener, exchange.clone()));
+    let (channel, reached_from) = connect::coordinator(
+        &config.security,
+        &config.coordinator,
+        config.join_timeout,
+        &shutdown,
+    )
+    .await?;
+    let advertised = advertised(config.advertise.as_ref(), bound, reached_from)?;
     Session::begin(config, channel, exchange, shutdown)
         .await?
         .take_part(advertised)
@@ -80,14 +90,16 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<En
 }
 
 /// Serves the exchange until the returned task is aborted.
-fn serve(listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
+fn serve(security: &Security, listener: TcpListener, exchange: Exchange) -> JoinHandle<()> {
+    let mut server = security.server();
+    let incoming = security.incoming(listener, ConnectionLimits::WORKER);
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ExchangeServiceServer<Exchange>>().await;
-        let served = transport::server()
+        let served = server
             .add_service(health_service)
             .add_service(exchange.into_service())
-            .serve_with_incoming(transport::incoming(listener))
+            .serve_with_incoming(incoming)
             .await;
         if let Err(error) = served {
             warn!(%error, "the exchange service ended");
@@ -145,7 +157,7 @@ impl Session {
             .ok_or(proto::ParseError::Missing { field: "recipe" })?
             .try_into()?;
         let run = response.run_id.parse()?;
-        let worker = WorkerId::random();
+        let worker = config.security.new_worker();
         info!(%run, %worker, world_size = response.world_size, "found the run");
         let stop = Arc::default();
         Ok(Self {
@@ -205,14 +217,26 @@ impl Session {
             worker: self.worker,
             generation,
         };
-        let waiting = Heartbeats::start(&self.config.coordinator, sender(Generation(0)), lease, &pulse);
+        let waiting = Heartbeats::start(
+            &self.config.security,
+            &self.config.coordinator,
+            sender(Generation(0)),
+            lease,
+            &pulse,
+        );
         let roster = match self.roster(&mut decisions, &waiting.lapsed).await? {
             Ok(roster) => roster,
             Err(ending) => return Ok(ending),
         };
         drop(waiting);
         let sender = sender(roster.generation());
-        let alive = Heartbeats::start(&self.config.coordinator, sender, lease, &pulse);
+        let alive = Heartbeats::start(
+            &self.config.security,
+            &self.config.coordinator,
+            sender,
+            lease,
+            &pulse,
+        );
         let lapsed = alive.lapsed.clone();
 
         let cancelled = CancellationToken::new();
@@ -278,11 +302,17 @@ impl Session {
             return (group, Box::new(alone));
         }
         let left = roster.left_of(rank).clone();
-        let right = roster.right_of(rank).address.clone();
+        let right = roster.right_of(rank).clone();
         let inbound = self.exchange.expect(self.run, roster.generation(), left);
         (
             group,
-            Box::new(GrpcLinks::open(sender, right, inbound, cancelled)),
+            Box::new(GrpcLinks::open(
+                self.config.security.clone(),
+                sender,
+                right,
+                inbound,
+                cancelled,
+            )),
         )
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use collective::{CollectiveError, LinkError, Neighbour};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::{Finished, LinkLost, Outcome, RefusalKind, Report, Roster, Sender, WorkerId, wire};
+use security::Channel;
 use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
-use tonic::transport::Channel;
 use tracing::info;
 
 use crate::compute::Done;
