@@ -5,7 +5,7 @@
 use std::process::Command;
 
 /// Crate, and packages that must not be anywhere below it; with a star the family too: `burn*` is also burn-tensor.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     (
         "collective",
         &[
@@ -46,7 +46,21 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
             "worker",
         ],
     ),
-    ("proto", &["burn*", "data", "model", "coordinator", "worker"]),
+    (
+        "proto",
+        &[
+            "burn*",
+            "rustls*",
+            "tokio-rustls",
+            "rcgen",
+            "data",
+            "model",
+            "security",
+            "coordinator",
+            "worker",
+        ],
+    ),
+    ("security", &["burn*", "data", "model", "coordinator", "worker"]),
     ("coordinator", &["burn*", "data", "model", "worker"]),
     ("worker", &["coordinator", "cli"]),
 ];

@@ -210,6 +210,7 @@ fn a_port_in_use() {
     let project = folder.path().join("runs").display().to_string();
     let arguments = [
         "coordinator",
+        "--insecure",
         "--world-size",
         "1",
         "--listen",
@@ -229,6 +230,7 @@ fn a_coordinator_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [
         "worker",
+        "--insecure",
         "--coordinator",
         "127.0.0.1:9",
         "--join-timeout",
@@ -244,6 +246,51 @@ fn a_coordinator_that_is_not_there() {
         ended.output
     );
     assert!(ended.waited < Duration::from_secs(8));
+}
+
+#[test]
+fn plain_text_that_is_not_asked_for_or_would_leave_the_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = ["coordinator", "--world-size", "1"];
+    let worker = ["worker", "--device", "cpu", "--join-timeout", "2"];
+    // An address of the documentation range: nobody is there, and nobody is asked.
+    let remote = ["--coordinator", "192.0.2.1:50051"];
+    let cases: [(Vec<&str>, &str); 5] = [
+        (coordinator.to_vec(), "--certs"),
+        ([&worker[..], &remote].concat(), "--certs"),
+        (
+            [&coordinator[..], &["--insecure", "--listen", "0.0.0.0:0"]].concat(),
+            "--insecure-network",
+        ),
+        (
+            [
+                &worker[..],
+                &[
+                    "--coordinator",
+                    "127.0.0.1:9",
+                    "--insecure",
+                    "--listen",
+                    "0.0.0.0:0",
+                ],
+            ]
+            .concat(),
+            "--insecure-network",
+        ),
+        (
+            ["status", "--insecure", "--coordinator", "192.0.2.1:50051"].to_vec(),
+            "--insecure-network",
+        ),
+    ];
+    for (arguments, help) in cases {
+        let ended = ringmaster(folder.path(), &arguments);
+        assert!(
+            ended.code.is_some_and(|code| code > 0),
+            "{arguments:?}: {}",
+            ended.output
+        );
+        assert!(ended.output.contains(help), "{arguments:?}: {}", ended.output);
+        assert!(ended.waited < Duration::from_secs(5), "{arguments:?}");
+    }
 }
 
 #[test]

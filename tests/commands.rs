@@ -122,7 +122,10 @@ fn the_status_of_a_run_names_its_members() {
     cluster
         .coordinator
         .wait_for_output("epoch 1/", Duration::from_secs(120));
-    let status = ringmaster(folder.path(), &["status", "--coordinator", cluster.address()]);
+    let status = ringmaster(
+        folder.path(),
+        &["status", "--insecure", "--coordinator", cluster.address()],
+    );
     assert!(status.contains("running, generation 1"), "{status}");
     assert!(status.contains("rank 0") && status.contains("rank 1"), "{status}");
     cluster.coordinator.signal(Signal::TERM);

@@ -10,15 +10,21 @@
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
 //! | [`checkpoint`] | a checkpoint, now |
+//! | [`stop`] | ends a run at a step boundary |
+//! | [`health`] | whether a coordinator or worker serves |
+//! | [`certs`] | makes an authority and issues certificates |
 //! | `coordinator`, `worker` | the same code as the programs of those names |
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod certs;
 mod checkpoint;
 mod draw;
 mod hash;
+mod health;
 mod predict;
 mod status;
+mod stop;
 mod train;
 mod val;
 
@@ -52,6 +58,12 @@ enum Command {
     Status(status::Args),
     /// Make a checkpoint of a run now, and wait until it is committed
     Checkpoint(checkpoint::Args),
+    /// Stop a run at a step boundary, with the last weights saved
+    Stop(stop::Args),
+    /// Check that a coordinator or worker serves: exit code 0 when it does
+    Health(health::Args),
+    /// Make a certificate authority, and issue certificates
+    Certs(certs::Args),
     /// Coordinate workers on other machines; the same as the program `coordinator`
     Coordinator(Box<coordinator::command::Args>),
     /// Work for a coordinator; the same as the program `worker`
@@ -83,6 +95,9 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Checkpoint(args) => checkpoint::main(&args),
+        Command::Stop(args) => stop::main(&args),
+        Command::Health(args) => health::main(&args),
+        Command::Certs(args) => certs::main(&args),
         Command::Coordinator(args) => return coordinator::command::main(*args),
         Command::Worker(args) => return worker::command::main(args),
     };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::{Address, RunPhase, RunStatus, transport, wire};
+use proto::{Address, RunPhase, RunStatus, wire};
+use security::{Expect, Security, SecurityArgs};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -12,22 +13,26 @@ pub(crate) struct Args {
     /// Address of the coordinator
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     coordinator: Address,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
+    let security = args.security.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let status = runtime.block_on(ask(&args.coordinator))?;
+    let status = runtime.block_on(ask(&security, &args.coordinator))?;
     print(&status);
     Ok(())
 }
 
-async fn ask(address: &Address) -> anyhow::Result<RunStatus> {
-    let channel = transport::endpoint(address)
-        .timeout(PATIENCE)
-        .connect()
+async fn ask(security: &Security, address: &Address) -> anyhow::Result<RunStatus> {
+    let channel = security
+        .connect_with(address, Expect::Coordinator, |endpoint| {
+            endpoint.timeout(PATIENCE)
+        })
         .await
         .with_context(|| format!("no coordinator at {address}"))?;
     let response = CoordinatorServiceClient::new(channel)

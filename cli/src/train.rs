@@ -20,6 +20,7 @@ use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunDirectory, RunErro
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
 use proto::{Address, EpochReport, Recipe};
+use security::Security;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -125,6 +126,7 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
     config.keep = args.keep.max(1);
     // Workers of an earlier `train` ended with it.
     config.workers_are_gone = true;
+    config.security = Security::loopback();
     let listener = coordinator::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = Address::from(
         listener
@@ -201,7 +203,10 @@ fn start_worker(
     let program = std::env::current_exe().context("the path of this program is unknown")?;
     let child = Command::new(program)
         .arg("worker")
-        .args(["--coordinator", coordinator.as_str(), "--listen", "127.0.0.1:0"])
+        // Everything stays on this machine, so nobody needs certificates.
+        .args(["--coordinator", coordinator.as_str(), "--insecure"])
+        .env_remove("RINGMASTER_CERTS")
+        .env_remove("RINGMASTER_JOIN_TOKEN_FILE")
         .args(["--device", &device_of(&args.device, worker)])
         // Its coordinator is this process and does not come back.
         .args(["--orphan-timeout", "5"])

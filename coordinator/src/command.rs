@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use proto::Recipe;
+use security::{Role, SecurityArgs};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
@@ -40,9 +41,9 @@ pub struct Args {
     #[arg(long, alias = "stall_patience", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stall_patience: u64,
 
-    /// Address and port that workers connect to.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:50051")]
-    pub listen: SocketAddr,
+    /// Address and port that workers connect to [default: 0.0.0.0:50051, with --insecure 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 
     /// Give up when not all workers are there after this long; wait without end otherwise.
     #[arg(long, alias = "join_timeout", value_name = "SECONDS")]
@@ -56,9 +57,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
     pub name: String,
 
+    /// When the run has ended well, stay until asked to stop: for an orchestrator that starts whatever ends again.
+    #[arg(long)]
+    pub linger: bool,
+
     /// How log lines look. What is logged is chosen with RUST_LOG, as in `RUST_LOG=info`.
     #[arg(long, alias = "log_format", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+
+    /// Certificates and token.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 
     /// All hyper-parameters.
     #[command(flatten)]
@@ -78,7 +87,8 @@ impl Args {
     /// Reads and checks everything that the arguments name.
     ///
     /// # Errors
-    /// When the recipe is wrong, or has too few slots for this many workers, or there is no run to take over.
+    /// When the recipe is wrong, has too few slots for this many workers, there is no run to take over, or a certificate
+    /// cannot be used.
     pub fn config(&self) -> anyhow::Result<CoordinatorConfig> {
         let resume = self.run_to_resume();
         let recipe = match &resume {
@@ -99,6 +109,8 @@ impl Args {
         config.keep = self.keep;
         config.timing.stall_patience = Duration::from_secs(self.stall_patience);
         config.timing.join_timeout = self.join_timeout.map(Duration::from_secs);
+        config.security = self.security.resolve()?;
+        config.security.check_role(Role::Coordinator)?;
         Ok(config)
     }
 
@@ -143,19 +155,12 @@ pub fn main(args: Args) -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     match coordinate(&args, config) {
-        Ok(summary) => {
-            say_where(&summary);
-            if summary.is_resumable {
-                println!("resume with: --resume {}", summary.directory.path().display());
-                return ExitCode::from(RESUMABLE);
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(code) => code,
         Err(error) => fail(&error, FAILURE),
     }
 }
 
-fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSummary> {
+fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -165,7 +170,11 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSumma
         let console = Console::new(config.recipe.epochs);
         log_to(&console, args.log_format);
         let shutdown = Shutdown::on_signals().context("cannot handle signals")?;
-        let listener = listen(args.listen).await?;
+        let listen_on = args
+            .listen
+            .unwrap_or_else(|| config.security.default_listen(DEFAULT_PORT));
+        config.security.check_address(listen_on)?;
+        let listener = listen(listen_on).await?;
         let address = listener.local_addr().context("the own address is unknown")?;
         println!(
             "listening on {address}; start workers with: worker --coordinator HOST:{}",
@@ -173,9 +182,20 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<RunSumma
         );
         let (progress, news) = mpsc::channel(NEWS_CAPACITY);
         let rendering = tokio::spawn(console.render(news));
+        let asked_to_stop = shutdown.stop.clone();
         let ended = run(listener, config, progress, shutdown).await;
         rendering.await.context("the console failed")?;
-        Ok(ended?)
+        let summary = ended?;
+        say_where(&summary);
+        if summary.is_resumable {
+            println!("resume with: --resume {}", summary.directory.path().display());
+            return Ok(ExitCode::from(RESUMABLE));
+        }
+        if args.linger {
+            println!("the run has ended; staying until asked to stop");
+            asked_to_stop.cancelled().await;
+        }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -211,6 +231,9 @@ const FAILURE: u8 = 1;
 const RESUMABLE: u8 = 75;
 /// As clap exits on wrong arguments.
 const USAGE: u8 = 2;
+
+/// The port that workers are told when nobody chooses.
+const DEFAULT_PORT: u16 = 50051;
 
 /// Control messages of 64 workers are a light load; the cores belong to workers on the same machine.
 const THREADS: usize = 2;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use proto::{Recipe, RecipeError};
+use security::Security;
 
 use crate::membership::Timing;
 
 /// The configuration of a run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
     /// All hyper-parameters, valid and resolved.
     pub recipe: Recipe,
@@ -27,6 +28,8 @@ pub struct CoordinatorConfig {
     pub keep: usize,
     /// How long to wait for what.
     pub timing: Timing,
+    /// Who may connect; only this machine unless set.
+    pub security: Security,
 }
 
 impl CoordinatorConfig {
@@ -47,6 +50,7 @@ impl CoordinatorConfig {
             min_world_size: 1,
             keep: DEFAULT_KEEP,
             timing: Timing::default(),
+            security: Security::loopback(),
         })
     }
 }

@@ -143,7 +143,8 @@ impl Home {
         config: &CoordinatorConfig,
     ) -> Result<Self, HomeError> {
         let open = || -> io::Result<_> {
-            let checkpoints = Checkpoints::open(directory.checkpoints(), run, config.recipe.digest(), config.keep)?;
+            let checkpoints =
+                Checkpoints::open(directory.checkpoints(), run, config.recipe.digest(), config.keep)?;
             Ok((checkpoints, directory.results()?, directory.events()?))
         };
         let (checkpoints, (results, epoch, elapsed), events) = open().map_err(failed(&directory))?;
@@ -173,7 +174,11 @@ impl Home {
 /// Returns the members of a generation as they described themselves; none when one cannot be read.
 fn candidates(members: &[Vec<u8>]) -> Vec<Candidate> {
     let parse = |bytes: &Vec<u8>| Candidate::try_from(wire::JoinRequest::decode(&bytes[..]).ok()?).ok();
-    members.iter().map(parse).collect::<Option<_>>().unwrap_or_default()
+    members
+        .iter()
+        .map(parse)
+        .collect::<Option<_>>()
+        .unwrap_or_default()
 }
 
 fn failed(directory: &RunDirectory) -> impl Fn(io::Error) -> HomeError + use<> {

@@ -200,7 +200,10 @@ impl RecipeArgs {
                 nonfinite_max,
                 bucket_mib,
                 sum,
-                hash_every, checkpoint_every, save_period, digest_every
+                hash_every,
+                checkpoint_every,
+                save_period,
+                digest_every
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);

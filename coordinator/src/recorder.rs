@@ -29,7 +29,11 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Records effects until the run ends.
-    pub(crate) async fn run(mut self, mut effects: mpsc::Receiver<Effect>, shared: Arc<Shared>) -> io::Result<()> {
+    pub(crate) async fn run(
+        mut self,
+        mut effects: mpsc::Receiver<Effect>,
+        shared: Arc<Shared>,
+    ) -> io::Result<()> {
         while let Some(effect) = effects.recv().await {
             let is_last = matches!(effect, Effect::End(_));
             let epoch = match &effect {
@@ -141,7 +145,9 @@ impl Recorder {
             }
             Effect::RequestCheckpoint { number } => {
                 info!(number, "checkpoint requested");
-                self.events.append("checkpoint_requested", json!({ "number": number })).await
+                self.events
+                    .append("checkpoint_requested", json!({ "number": number }))
+                    .await
             }
             Effect::RecordCheckpoint { step } => {
                 self.events.append("checkpoint", json!({ "step": step })).await?;

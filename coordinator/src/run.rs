@@ -2,15 +2,17 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proto::RunId;
 use proto::transport::{self, CONTROL_MESSAGE_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX};
 use proto::wire::artifact_service_server::ArtifactServiceServer;
 use proto::wire::checkpoint_service_server::CheckpointServiceServer;
 use proto::wire::coordinator_service_server::CoordinatorServiceServer;
-use proto::RunId;
+use proto::wire::operator_service_server::OperatorServiceServer;
+use security::ConnectionLimits;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -26,7 +28,7 @@ use crate::past::{Home, HomeError};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::run_directory::{RunDirectory, Weights};
-use crate::service::{ArtifactShell, CheckpointShell, ControlShell};
+use crate::service::{ArtifactShell, CheckpointShell, ControlShell, OperatorShell};
 use crate::shared::Shared;
 use crate::shutdown::Shutdown;
 
@@ -104,10 +106,12 @@ pub async fn run(
         ..
     } = home;
     for (event, fields) in beginning {
-        log.append(event, fields).await.map_err(|cause| RunError::Records {
-            path: directory.path().to_owned(),
-            cause,
-        })?;
+        log.append(event, fields)
+            .await
+            .map_err(|cause| RunError::Records {
+                path: directory.path().to_owned(),
+                cause,
+            })?;
     }
     let recorder = Recorder {
         results,
@@ -118,7 +122,13 @@ pub async fn run(
     let (records, effects) = mpsc::channel(RECORDS_CAPACITY);
     let recorded_epochs = past.recorded_epochs;
     let membership = Membership::resume(terms, past, Duration::ZERO);
-    let shared = Arc::new(Shared::new(membership, config.timing.lease, journal, records, recorded_epochs));
+    let shared = Arc::new(Shared::new(
+        membership,
+        config.timing.lease,
+        journal,
+        records,
+        recorded_epochs,
+    ));
     let recording = tokio::spawn(recorder.run(effects, Arc::clone(&shared)));
     let closing = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -148,7 +158,9 @@ pub async fn run(
         return Err(RunError::Server(error));
     }
     // Invariant: the recorder ends with the run or makes it end, and a server without an error ends on request.
-    let verdict = shared.read(|membership| membership.verdict().cloned()).expect("the run is over");
+    let verdict = shared
+        .read(|membership| membership.verdict().cloned())
+        .expect("the run is over");
     let ending = shared.read(|membership| membership.ending(&verdict));
     let is_resumable = ending.resumable;
     let _ = progress.send_timeout(Progress::Ended(ending), LINGER).await;
@@ -165,7 +177,11 @@ pub async fn run(
 }
 
 /// Tells of the beginning.
-async fn announce(home: &Home, config: &CoordinatorConfig, progress: &mpsc::Sender<Progress>) -> Vec<(&'static str, Value)> {
+async fn announce(
+    home: &Home,
+    config: &CoordinatorConfig,
+    progress: &mpsc::Sender<Progress>,
+) -> Vec<(&'static str, Value)> {
     let created = Progress::Created {
         run: home.run,
         directory: home.directory.path().to_owned(),
@@ -173,7 +189,11 @@ async fn announce(home: &Home, config: &CoordinatorConfig, progress: &mpsc::Send
     };
     let _ = progress.send_timeout(created, LINGER).await;
     let mut events = vec![(
-        if config.resume.is_some() { "resumed" } else { "created" },
+        if config.resume.is_some() {
+            "resumed"
+        } else {
+            "created"
+        },
         json!({
             "run_id": home.run.to_string(),
             "version": proto::VERSION,
@@ -245,6 +265,9 @@ async fn serve(
         shared: Arc::clone(shared),
         weights,
     };
+    let operator = OperatorShell {
+        shared: Arc::clone(shared),
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<CoordinatorServiceServer<ControlShell>>()
@@ -255,21 +278,23 @@ async fn serve(
     reporter
         .set_serving::<CheckpointServiceServer<CheckpointShell>>()
         .await;
-    let router = transport::server()
+    let router = transport::small(config.security.server())
         .add_service(health)
         .add_service(
             CoordinatorServiceServer::new(control)
                 .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         )
-        .add_service(
-            ArtifactServiceServer::new(artifact).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
-        )
+        .add_service(ArtifactServiceServer::new(artifact).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX))
         .add_service(
             CheckpointServiceServer::new(checkpoint).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            OperatorServiceServer::new(operator).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         );
+    let incoming = config.security.incoming(listener, ConnectionLimits::COORDINATOR);
     let closed = closing.clone().cancelled_owned();
-    tokio::spawn(router.serve_with_incoming_shutdown(transport::incoming(listener), closed))
+    tokio::spawn(router.serve_with_incoming_shutdown(incoming, closed))
 }
 
 async fn keep_time(shared: Arc<Shared>) {

@@ -1,6 +1,7 @@
 //! Who speaks: ids of runs and workers, the sender that fences every message, network addresses and digests.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use collective::Generation;
@@ -27,6 +28,11 @@ macro_rules! uuid_type {
             /// Makes the id with these bits, for tests and simulations.
             pub const fn from_u128(bits: u128) -> Self {
                 Self(Uuid::from_u128(bits))
+            }
+
+            /// The bits of the id.
+            pub const fn as_u128(self) -> u128 {
+                self.0.as_u128()
             }
         }
 
@@ -100,6 +106,17 @@ impl Address {
     /// The text, `host:port`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it leads every machine to itself, as far as the text tells.
+    pub fn is_loopback(&self) -> bool {
+        // Invariant: an address has a port behind its last colon.
+        let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || host
+                .parse()
+                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
     }
 }
 
@@ -223,6 +240,22 @@ mod tests {
             "node:1/x",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn loopback_addresses_are_known_by_their_text() {
+        for inside in [
+            "127.0.0.1:1",
+            "127.9.0.1:1",
+            "[::1]:1",
+            "localhost:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(inside.parse::<Address>().unwrap().is_loopback(), "{inside}");
+        }
+        for outside in ["10.0.0.1:1", "[fe80::1]:1", "localhost.example:1", "gpu-1:1"] {
+            assert!(!outside.parse::<Address>().unwrap().is_loopback(), "{outside}");
         }
     }
 

@@ -55,6 +55,9 @@ pub use status::{MemberStatus, RunPhase, RunStatus};
 /// Version of the protocol's programs; coordinator and workers of a run must have the same.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Every call of the protocol, as gRPC names it: `/ringmaster.v1.Service/Method`.
+pub const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
 /// Code generated from the `.proto` files, which carry the documentation.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::use_self)]
 pub mod wire {

@@ -3,6 +3,8 @@
 //! A refusal becomes a status with a code for machines that know gRPC, a sentence for people, and the metadata
 //! entry [`METADATA_KEY`] that names the kind for our own programs. No message text is ever parsed.
 
+use std::net::IpAddr;
+
 use collective::Generation;
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -71,6 +73,17 @@ pub enum Refusal {
         /// Host of the worker that has it.
         host: String,
     },
+    /// The address that a worker gives its neighbours leads them to themselves.
+    #[error(
+        "neighbours on other machines cannot reach {address}: it is a loopback address, and this worker connects from \
+         {from}; give --listen 0.0.0.0:PORT or --advertise HOST"
+    )]
+    Unreachable {
+        /// The address.
+        address: Address,
+        /// Where the worker connects from.
+        from: IpAddr,
+    },
     /// Only rank 0 may do this.
     #[error("rank {rank} may not {action}: only rank 0 may")]
     NotRankZero {
@@ -87,6 +100,25 @@ pub enum Refusal {
         /// Rank of the left neighbour.
         expected: usize,
     },
+    /// The caller's role may not make this call.
+    #[error("{who} may not call {what}")]
+    NotPermitted {
+        /// Whom the certificate names.
+        who: String,
+        /// The call.
+        what: String,
+    },
+    /// The caller speaks for somebody else.
+    #[error("{who} may not speak for worker {worker}")]
+    NotTheSender {
+        /// Whom the certificate names.
+        who: String,
+        /// The worker that the message names.
+        worker: WorkerId,
+    },
+    /// The call does not carry the join token, or another one.
+    #[error("the join token is missing or wrong; give the file with --join-token-file")]
+    WrongToken,
     /// A message or file is over its limit.
     #[error("{bytes} bytes are over the limit of {limit}")]
     TooLarge {
@@ -154,8 +186,12 @@ pub enum RefusalKind {
     ModelDiffers,
     RunFull,
     AddressTaken,
+    Unreachable,
     NotRankZero,
     NotNeighbour,
+    NotPermitted,
+    NotTheSender,
+    WrongToken,
     TooLarge,
     Corrupt,
     TooSlow,
@@ -167,7 +203,7 @@ pub enum RefusalKind {
 }
 
 /// The table: kind, name on the wire, gRPC code.
-const TABLE: [(RefusalKind, &str, Code); 19] = [
+const TABLE: [(RefusalKind, &str, Code); 23] = [
     (RefusalKind::Malformed, "malformed", Code::InvalidArgument),
     (RefusalKind::OtherRun, "other-run", Code::FailedPrecondition),
     (RefusalKind::UnknownWorker, "unknown-worker", Code::NotFound),
@@ -189,8 +225,16 @@ const TABLE: [(RefusalKind, &str, Code); 19] = [
     ),
     (RefusalKind::RunFull, "run-full", Code::FailedPrecondition),
     (RefusalKind::AddressTaken, "address-taken", Code::AlreadyExists),
+    (RefusalKind::Unreachable, "unreachable", Code::FailedPrecondition),
     (RefusalKind::NotRankZero, "not-rank-zero", Code::PermissionDenied),
     (RefusalKind::NotNeighbour, "not-neighbour", Code::PermissionDenied),
+    (RefusalKind::NotPermitted, "not-permitted", Code::PermissionDenied),
+    (
+        RefusalKind::NotTheSender,
+        "not-the-sender",
+        Code::PermissionDenied,
+    ),
+    (RefusalKind::WrongToken, "wrong-token", Code::Unauthenticated),
     (RefusalKind::TooLarge, "too-large", Code::ResourceExhausted),
     (RefusalKind::Corrupt, "corrupt", Code::DataLoss),
     (RefusalKind::TooSlow, "too-slow", Code::DeadlineExceeded),
@@ -218,8 +262,12 @@ impl Refusal {
             Self::ModelDiffers(_) => RefusalKind::ModelDiffers,
             Self::RunFull { .. } => RefusalKind::RunFull,
             Self::AddressTaken { .. } => RefusalKind::AddressTaken,
+            Self::Unreachable { .. } => RefusalKind::Unreachable,
             Self::NotRankZero { .. } => RefusalKind::NotRankZero,
             Self::NotNeighbour { .. } => RefusalKind::NotNeighbour,
+            Self::NotPermitted { .. } => RefusalKind::NotPermitted,
+            Self::NotTheSender { .. } => RefusalKind::NotTheSender,
+            Self::WrongToken => RefusalKind::WrongToken,
             Self::TooLarge { .. } => RefusalKind::TooLarge,
             Self::Corrupt { .. } => RefusalKind::Corrupt,
             Self::TooSlow { .. } => RefusalKind::TooSlow,
@@ -292,11 +340,24 @@ mod tests {
                 address: "a:1".parse().unwrap(),
                 host: "a".into(),
             },
+            Refusal::Unreachable {
+                address: "127.0.0.1:50052".parse().unwrap(),
+                from: [10, 0, 0, 7].into(),
+            },
             Refusal::NotRankZero {
                 rank: 1,
                 action: "upload weights",
             },
             Refusal::NotNeighbour { rank: 1, expected: 2 },
+            Refusal::NotPermitted {
+                who: "ringmaster://worker/a".into(),
+                what: "/ringmaster.v1.OperatorService/Stop".into(),
+            },
+            Refusal::NotTheSender {
+                who: "ringmaster://worker/a".into(),
+                worker: WorkerId::from_u128(1),
+            },
+            Refusal::WrongToken,
             Refusal::TooLarge { bytes: 2, limit: 1 },
             Refusal::Corrupt {
                 what: "the digest".into(),

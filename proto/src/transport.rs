@@ -1,13 +1,11 @@
 //! HTTP/2 settings that both ends share, and the size limit of each service.
 //!
 //! tonic's keepalive is off unless set, and hyper's windows and frames suit small web requests: a ring that sends
-//! megabytes needs both ends set alike. Everything that connects or listens starts from here.
+//! megabytes needs both ends set alike. Crate `security` makes connections and servers with them.
 
 use std::time::Duration;
 
 use collective::MAX_SEGMENT_BYTES;
-use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 
 use crate::identity::Address;
@@ -24,20 +22,16 @@ pub fn server() -> Server {
         .http2_max_header_list_size(HEADER_BYTES_MAX)
 }
 
-/// The connections of a listener, without Nagle's delay.
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
+/// The same for a server of small messages and uploads: what a caller can make it hold is far less.
+pub fn small<L>(server: Server<L>) -> Server<L> {
+    server
+        .initial_stream_window_size(SMALL_WINDOW_BYTES)
+        .initial_connection_window_size(SMALL_WINDOW_BYTES)
+        .max_frame_size(SMALL_FRAME_BYTES_MAX)
+        .max_concurrent_streams(SMALL_STREAMS_MAX)
 }
 
 /// An endpoint to connect to, with the same settings.
-///
-/// # Examples
-/// ```no_run
-/// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
-/// let channel = proto::transport::endpoint(&"10.0.0.1:50051".parse()?).connect().await?;
-/// # Ok(())
-/// # }
-/// ```
 pub fn endpoint(address: &Address) -> Endpoint {
     // Invariant: an `Address` is a valid URI authority, so this is a valid URI.
     let endpoint =
@@ -61,7 +55,7 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 << 10;
 pub const SEGMENT_MESSAGE_BYTES_MAX: usize = MAX_SEGMENT_BYTES + (1 << 10);
 
 /// Most bytes in one chunk of an upload.
-pub const UPLOAD_CHUNK_BYTES_MAX: usize = 1 << 20;
+pub const UPLOAD_CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// Largest message of `ArtifactService`: a chunk and its tag.
 pub const UPLOAD_MESSAGE_BYTES_MAX: usize = UPLOAD_CHUNK_BYTES_MAX + (1 << 10);
@@ -87,8 +81,17 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// A segment in about one frame, instead of 64 of the default 16 KiB.
 const FRAME_BYTES_MAX: u32 = (1 << 20) + (1 << 14);
 
-/// A worker holds a watch, a few unary calls and one upload.
-const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// A neighbour opens one stream of segments; one of another generation may be ending beside it.
+const STREAMS_PER_CONNECTION_MAX: u32 = 4;
+
+/// 1 MiB a round trip is 1 GB/s within a data centre.
+const SMALL_WINDOW_BYTES: u32 = 1 << 20;
+
+/// A frame is held whole before it is looked at.
+const SMALL_FRAME_BYTES_MAX: u32 = 64 << 10;
+
+/// A worker holds a watch, a few unary calls and one upload. More wait in the caller.
+const SMALL_STREAMS_MAX: u32 = 8;
 
 /// Our calls send a few hundred bytes of headers.
 const HEADER_BYTES_MAX: u32 = 16 << 10;

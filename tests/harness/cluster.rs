@@ -13,6 +13,8 @@ pub struct Cluster {
     program: PathBuf,
     folder: PathBuf,
     address: String,
+    /// Folder with the certificates of all hosts; plain text on loopback without.
+    certificates: Option<PathBuf>,
     /// The coordinator.
     pub coordinator: Process,
     /// The workers in the order they were started.
@@ -22,10 +24,33 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a coordinator with `recipe` arguments for `world_size` workers, below `folder`.
     pub fn coordinator(program: &Path, folder: &Path, world_size: usize, recipe: &[&str]) -> Self {
+        Self::coordinator_of(program, folder, world_size, recipe, None)
+    }
+
+    /// The same behind TLS: `certificates` holds a folder `coordinator` and a folder `worker-N` for each worker.
+    pub fn secured_coordinator(
+        program: &Path,
+        folder: &Path,
+        world_size: usize,
+        recipe: &[&str],
+        certificates: &Path,
+    ) -> Self {
+        Self::coordinator_of(program, folder, world_size, recipe, Some(certificates))
+    }
+
+    fn coordinator_of(
+        program: &Path,
+        folder: &Path,
+        world_size: usize,
+        recipe: &[&str],
+        certificates: Option<&Path>,
+    ) -> Self {
         let address = free_address();
         let project = folder.join("runs").display().to_string();
         let size = world_size.to_string();
+        let security = security(certificates, "coordinator");
         let mut arguments = vec!["coordinator", "--listen", &address, "--world-size", &size];
+        arguments.extend(security.iter().map(String::as_str));
         arguments.extend(["--project", &project, "--name", "test"]);
         arguments.extend(recipe);
         let coordinator = Process::start(program, &arguments, &folder.join("coordinator.log"));
@@ -34,6 +59,7 @@ impl Cluster {
             program,
             folder,
             address,
+            certificates: certificates.map(Path::to_owned),
             coordinator,
             workers: Vec::new(),
         }
@@ -59,7 +85,10 @@ impl Cluster {
         if !more.contains(&"--gpu") && !more.contains(&"--device") {
             arguments.extend(["--device", "cpu"]);
         }
+        let name = format!("worker-{}", self.workers.len());
+        let security = security(self.certificates.as_deref(), &name);
         arguments.extend(["--threads", "1", "--listen", "127.0.0.1:0"]);
+        arguments.extend(security.iter().map(String::as_str));
         arguments.extend(more);
         let output = self.folder.join(format!("worker-{}.log", self.workers.len()));
         self.workers
@@ -94,6 +123,13 @@ impl Cluster {
     /// Returns the run's directory, which is there once the coordinator has begun.
     pub fn run_directory(&self) -> RunDirectory {
         RunDirectory::new(self.folder.join("runs/test"))
+    }
+}
+
+fn security(certificates: Option<&Path>, host: &str) -> Vec<String> {
+    match certificates {
+        Some(folder) => vec!["--certs".to_owned(), folder.join(host).display().to_string()],
+        None => vec!["--insecure".to_owned()],
     }
 }
 

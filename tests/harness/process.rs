@@ -48,6 +48,11 @@ impl Process {
         }
     }
 
+    /// Returns its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the process.
     ///
     /// # Panics

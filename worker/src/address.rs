@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use proto::{Address, ParseError};
-use tokio::net::TcpListener;
 
 use crate::connect::ConnectError;
 
@@ -40,14 +39,13 @@ impl FromStr for Advertise {
 /// Returns the address that neighbours are given.
 ///
 /// # Errors
-/// When the listener's port is unknown or the address is none.
+/// When the address is none.
 pub fn advertised(
     advertise: Option<&Advertise>,
-    listener: &TcpListener,
+    bound: SocketAddr,
     reached_from: IpAddr,
 ) -> Result<Address, ConnectError> {
     let failed = |reason: String| ConnectError::OwnAddress { reason };
-    let bound = listener.local_addr().map_err(|error| failed(error.to_string()))?;
     match advertise {
         Some(Advertise { host, port }) => {
             let port = port.unwrap_or(bound.port());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::{Address, Ending, Outcome};
+use security::{Role, SecurityArgs, SecurityError};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -37,9 +38,9 @@ pub struct Args {
     /// Data set on this host, when it lies elsewhere than the recipe says
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Address to accept the ring neighbour on
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:0")]
-    listen: SocketAddr,
+    /// Address to accept the ring neighbour on [default: any free port on 0.0.0.0, with --insecure on 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     /// How neighbours reach this worker [default: the address that the coordinator is reached from]
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<Advertise>,
@@ -49,31 +50,39 @@ pub struct Args {
     /// Seconds to look for the coordinator
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
     join_timeout: u64,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 impl Args {
-    fn config(self) -> WorkerConfig {
+    fn config(self) -> Result<WorkerConfig, SecurityError> {
+        let security = self.security.resolve()?;
+        security.check_role(Role::Worker)?;
+        let listen = self.listen.unwrap_or_else(|| security.default_listen(0));
+        security.check_address(listen)?;
         let device = self.gpu.map_or(self.device, |index| format!("gpu:{index}"));
         let host = HostOptions {
             device,
             threads: self.threads,
             data: self.data,
         };
-        WorkerConfig {
+        Ok(WorkerConfig {
             coordinator: self.coordinator,
-            listen: self.listen,
+            security,
+            listen,
             advertise: self.advertise,
             join_timeout: Duration::from_secs(self.join_timeout),
             orphan_timeout: Duration::from_secs(self.orphan_timeout),
             device: host.device.clone(),
             threads: host.thread_count() as u32,
             engine: Arc::new(host),
-        }
+        })
     }
 }
 
 /// Runs a worker to the end of its part: 0 when the run completed, or when this worker was asked to end and the others
-/// go on; 75 when the run was stopped and can be resumed; 1 when it failed.
+/// go on; 75 when the run was stopped and can be resumed; 1 when it failed; 2 for certificates or addresses that cannot
+/// be used.
 pub fn main(args: Args) -> ExitCode {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
@@ -84,6 +93,13 @@ pub fn main(args: Args) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -93,7 +109,7 @@ pub fn main(args: Args) -> ExitCode {
     };
     let shutdown = CancellationToken::new();
     runtime.spawn(cancel_on_signal(shutdown.clone()));
-    let result = runtime.block_on(session::run(args.config(), shutdown));
+    let result = runtime.block_on(session::run(config, shutdown));
     // A compute thread that does not unwind must not keep the process.
     runtime.shutdown_background();
     match result {
@@ -147,6 +163,8 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
 
 /// `EX_TEMPFAIL` of sysexits: try again later.
 const RESUMABLE: u8 = 75;
+/// As clap exits on wrong arguments; an orchestrator need not try again.
+const USAGE: u8 = 2;
 
 /// A week: nobody waits longer.
 const JOIN_TIMEOUT_MAX: u64 = 7 * 24 * 3600;

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use proto::{Address, transport};
+use proto::Address;
+use security::{Channel, Expect, Security};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tracing::info;
 
 /// Why there is no connection.
@@ -45,22 +45,27 @@ pub enum ConnectError {
 /// # Errors
 /// When nobody answers within `patience`, or `shutdown` is cancelled.
 pub async fn coordinator(
+    security: &Security,
     address: &Address,
     patience: Duration,
     shutdown: &CancellationToken,
 ) -> Result<(Channel, IpAddr), ConnectError> {
     tokio::select! {
-        connected = retry(address, patience) => connected,
+        connected = retry(security, address, patience) => connected,
         () = shutdown.cancelled() => Err(ConnectError::Stopped { address: address.clone() }),
     }
 }
 
-async fn retry(address: &Address, patience: Duration) -> Result<(Channel, IpAddr), ConnectError> {
+async fn retry(
+    security: &Security,
+    address: &Address,
+    patience: Duration,
+) -> Result<(Channel, IpAddr), ConnectError> {
     let deadline = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;
     let mut reason = String::from("no answer");
     loop {
-        match timeout_at(deadline, attempt(address)).await {
+        match timeout_at(deadline, attempt(security, address)).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(failure)) => reason = failure,
             Err(_) => {}
@@ -80,18 +85,29 @@ async fn retry(address: &Address, patience: Duration) -> Result<(Channel, IpAddr
     }
 }
 
-async fn attempt(address: &Address) -> Result<(Channel, IpAddr), String> {
+async fn attempt(security: &Security, address: &Address) -> Result<(Channel, IpAddr), String> {
     // A plain connection first: it tells the own address, and the system's reason when it fails.
     let stream = TcpStream::connect(address.as_str())
         .await
         .map_err(|error| error.to_string())?;
+    let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+    security.check_address(peer).map_err(|error| error.to_string())?;
     let own = stream.local_addr().map_err(|error| error.to_string())?.ip();
     drop(stream);
-    let channel = transport::endpoint(address)
-        .connect()
+    let channel = security
+        .connect(address, Expect::Coordinator)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| reason(&error))?;
     Ok((channel, own))
+}
+
+/// Returns the innermost cause: tonic itself only says that it could not connect.
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

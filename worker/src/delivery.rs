@@ -15,9 +15,9 @@ use proto::{
     Activity, EpochReport, Fingerprint, Losses, Metrics, RefusalKind, Report, RunId, Sender, ShardHeader,
     StateDigest, StepReport, UploadHeader, WorkerId, transport, wire,
 };
+use security::Channel;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
-use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use crate::outbox::{Outbox, Parcel};
@@ -177,13 +177,17 @@ async fn deliver(channel: &Channel, sender: Sender, parcel: &Parcel, outbox: &Ou
     let mut coordinator = CoordinatorServiceClient::new(channel.clone());
     match parcel {
         Parcel::Step(report) => {
-            coordinator.report(report_of(sender, Report::Step(*report))).await?;
+            coordinator
+                .report(report_of(sender, Report::Step(*report)))
+                .await?;
         }
         Parcel::Epoch(result) => {
             if let Some(weights) = &result.weights {
                 upload(channel, sender, weights.clone(), result.report.best).await?;
             }
-            coordinator.report(report_of(sender, Report::Epoch(result.report))).await?;
+            coordinator
+                .report(report_of(sender, Report::Epoch(result.report)))
+                .await?;
             outbox.recorded(result.report.epoch);
         }
         Parcel::LastWeights(weights) => {

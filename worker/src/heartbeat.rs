@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::{Address, RefusalKind, RunId, Sender, WorkerId, transport, wire};
+use proto::{Address, RefusalKind, RunId, Sender, WorkerId, wire};
+use security::{Channel, Expect, Security};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::Channel;
 use tracing::debug;
 
 use crate::pulse::Pulse;
@@ -44,8 +44,16 @@ impl Heartbeats {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn start(coordinator: &Address, run: RunId, worker: WorkerId, pulse: Arc<Pulse>) -> Self {
-        let channel = transport::endpoint(coordinator).timeout(ANSWER_PATIENCE).connect_lazy();
+    pub fn start(
+        security: &Security,
+        coordinator: &Address,
+        run: RunId,
+        worker: WorkerId,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        let channel = security.connect_lazy(coordinator, Expect::Coordinator, |endpoint| {
+            endpoint.timeout(ANSWER_PATIENCE)
+        });
         let heard = Arc::new(Heard {
             unknown_since: watch::Sender::new(0),
             recorded_epochs: AtomicU32::new(0),
@@ -78,7 +86,9 @@ impl Heartbeats {
         let number = self.joins.borrow().number;
         let mut unknown_since = self.heard.unknown_since.subscribe();
         // The sending half lives in `self`.
-        let _ = unknown_since.wait_for(|&since| since == number && number > 0).await;
+        let _ = unknown_since
+            .wait_for(|&since| since == number && number > 0)
+            .await;
     }
 
     /// Returns the number of epochs whose results are durable.
@@ -100,7 +110,10 @@ impl Heart {
     async fn beat(mut self, mut joins: watch::Receiver<Joined>) {
         loop {
             let unknown_since = *self.heard.unknown_since.borrow();
-            let Ok(joined) = joins.wait_for(|joined| joined.number > unknown_since).await.map(|joined| *joined)
+            let Ok(joined) = joins
+                .wait_for(|joined| joined.number > unknown_since)
+                .await
+                .map(|joined| *joined)
             else {
                 return;
             };

@@ -201,7 +201,12 @@ mod tests {
         for (epoch, best) in [(1, true), (2, true), (3, false), (4, false)] {
             outbox.epoch(report(epoch, best), vec![0; 4]);
         }
-        let kept: Vec<bool> = outbox.lock().epochs.iter().map(|result| result.weights.is_some()).collect();
+        let kept: Vec<bool> = outbox
+            .lock()
+            .epochs
+            .iter()
+            .map(|result| result.weights.is_some())
+            .collect();
         assert_eq!(kept, [false, true, false, true]);
         outbox.set_reporter(true);
         for epoch in 1..=4 {

@@ -122,7 +122,13 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let cache = |dataset| Arc::new(PictureCache::new(dataset, recipe.imgsz, CACHE_BYTES));
     let (training, validation) = (cache(training), cache(validation));
     Ok(Prepared {
-        source: Pictures::new(recipe, augment_config(recipe), loader_config(), training, validation),
+        source: Pictures::new(
+            recipe,
+            augment_config(recipe),
+            loader_config(),
+            training,
+            validation,
+        ),
         learner,
         plan,
         schedule,

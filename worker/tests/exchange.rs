@@ -6,7 +6,8 @@ use bytes::Bytes;
 use collective::{Generation, MAX_SEGMENT_BYTES, Phase, Segment, SegmentId};
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_client::ExchangeServiceClient;
-use proto::{Member, RefusalKind, RunId, Sender, WorkerId, transport, wire};
+use proto::{Member, RefusalKind, RunId, Sender, WorkerId, wire};
+use security::{ConnectionLimits, Expect, Security};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
 use worker::ring::service::{Exchange, Inbound};
@@ -27,16 +28,22 @@ async fn serve() -> (proto::Address, Inbound) {
         address: address.clone(),
     };
     let inbound = exchange.expect(RUN, NOW, left);
+    let security = Security::loopback();
+    let incoming = security.incoming(listener, ConnectionLimits::WORKER);
     tokio::spawn(
-        transport::server()
+        security
+            .server()
             .add_service(exchange.into_service())
-            .serve_with_incoming(transport::incoming(listener)),
+            .serve_with_incoming(incoming),
     );
     (address, inbound)
 }
 
 async fn send(address: &proto::Address, contents: Vec<Content>) -> Result<wire::ExchangeSummary, Status> {
-    let channel = transport::endpoint(address).connect().await.unwrap();
+    let channel = Security::loopback()
+        .connect(address, Expect::Worker(LEFT))
+        .await
+        .unwrap();
     let requests = contents.into_iter().map(|content| wire::ExchangeRequest {
         content: Some(content),
     });

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use collective::{Generation, LinkError, Links, Neighbour};
-use proto::{RunId, Sender, WorkerId};
+use proto::{Member, RunId, Sender, WorkerId};
+use security::Security;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -21,6 +22,15 @@ fn own() -> Sender {
     }
 }
 
+fn right(address: proto::Address) -> Member {
+    Member {
+        rank: 1,
+        worker: WorkerId::from_u128(3),
+        host: "right".into(),
+        address,
+    }
+}
+
 /// Returns an address at which nobody listens.
 fn nobody() -> proto::Address {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -30,7 +40,13 @@ fn nobody() -> proto::Address {
 #[tokio::test]
 async fn a_rank_that_only_waits_for_its_left_hears_that_its_right_is_gone() {
     let (_left_is_silent, from_left) = mpsc::channel(1);
-    let mut links = GrpcLinks::open(own(), nobody(), from_left, CancellationToken::new());
+    let mut links = GrpcLinks::open(
+        Security::loopback(),
+        own(),
+        right(nobody()),
+        from_left,
+        CancellationToken::new(),
+    );
     let received = timeout(Duration::from_secs(10), spawn_blocking(move || links.receive())).await;
     let error = received.expect("no hang").unwrap().unwrap_err();
     assert!(
@@ -52,7 +68,13 @@ async fn a_cancelled_generation_wakes_a_rank_that_waits() {
     // Somebody who accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().into();
-    let mut links = GrpcLinks::open(own(), address, from_left, cancelled.clone());
+    let mut links = GrpcLinks::open(
+        Security::loopback(),
+        own(),
+        right(address),
+        from_left,
+        cancelled.clone(),
+    );
     let waiting = spawn_blocking(move || links.receive());
     cancelled.cancel();
     let error = timeout(Duration::from_secs(10), waiting)

@@ -35,7 +35,10 @@ impl Membership {
         if told.iter().all(|(_, digest)| *digest == told[0].1) {
             return vec![];
         }
-        let majority = told.iter().map(|(_, digest)| *digest).find(|&digest| votes(digest) * 2 > told.len());
+        let majority = told
+            .iter()
+            .map(|(_, digest)| *digest)
+            .find(|&digest| votes(digest) * 2 > told.len());
         let Some(majority) = majority else {
             return self.end(Verdict::Failed(Failure::Diverged { step }));
         };
@@ -54,7 +57,10 @@ impl Membership {
             let times = self.damages.entry(worker).or_insert(0);
             *times += 1;
             let times = *times;
-            let rank = self.roster().and_then(|roster| roster.find(worker)).map(|member| member.rank);
+            let rank = self
+                .roster()
+                .and_then(|roster| roster.find(worker))
+                .map(|member| member.rank);
             let (Ok(seat), Some(rank)) = (self.seat_of(worker), rank) else {
                 continue;
             };

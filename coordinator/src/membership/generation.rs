@@ -119,7 +119,11 @@ impl Membership {
     /// times.
     fn next_ring(&self) -> Vec<&Seat> {
         let roster = self.roster();
-        let old_rank = |seat: &Seat| roster.and_then(|roster| roster.find(seat.worker())).map(|member| member.rank);
+        let old_rank = |seat: &Seat| {
+            roster
+                .and_then(|roster| roster.find(seat.worker()))
+                .map(|member| member.rank)
+        };
         let mut ordered: Vec<&Seat> = self.seats.iter().filter(|seat| !seat.left).collect();
         ordered.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
         let staying: Vec<&Seat> = ordered.iter().copied().filter(|seat| !seat.is_draining).collect();
@@ -150,7 +154,12 @@ impl Membership {
             return vec![];
         }
         let next: Vec<WorkerId> = self.next_ring().iter().map(|seat| seat.worker()).collect();
-        let current: Vec<WorkerId> = running.roster.members().iter().map(|member| member.worker).collect();
+        let current: Vec<WorkerId> = running
+            .roster
+            .members()
+            .iter()
+            .map(|member| member.worker)
+            .collect();
         let is_change = next.len() != current.len() || next.iter().any(|worker| !current.contains(worker));
         if is_change {
             return self.announce(now, Switch::AtStepBoundary, Vec::new());
@@ -168,7 +177,11 @@ impl Membership {
             let mut seats = self.seats.iter();
             seats.any(|seat| seat.worker() == worker && seat.generation == generation)
         };
-        let are_all_over = running.roster.members().iter().all(|member| has_gone_over(member.worker));
+        let are_all_over = running
+            .roster
+            .members()
+            .iter()
+            .all(|member| has_gone_over(member.worker));
         if running.previous.is_some() && !are_all_over {
             return vec![];
         }
@@ -190,7 +203,10 @@ impl Membership {
         // Who did not hear of it goes over at once: some may have, and then the older ring is broken.
         roster.checkpoint_step = self.checkpoint_step;
         let returns_by = now + self.terms.timing.recovery_grace;
-        self.seats = members.into_iter().map(|member| Seat::new(member, returns_by)).collect();
+        self.seats = members
+            .into_iter()
+            .map(|member| Seat::new(member, returns_by))
+            .collect();
         self.began = Some(now);
         self.phase = Phase::Running(Running {
             roster,

@@ -45,7 +45,9 @@ impl Membership {
         self.same_run(sender.run)?;
         let seat = self.seat_of(sender.worker)?;
         self.refuse_if_finished()?;
-        let has_digest = vitals.digest.is_some_and(|digest| !self.seats[seat].digests.contains(&digest));
+        let has_digest = vitals
+            .digest
+            .is_some_and(|digest| !self.seats[seat].digests.contains(&digest));
         if let Some(gap) = self.seats[seat].hear(now, sender.generation, vitals) {
             self.gaps.add(gap);
         }
@@ -132,7 +134,10 @@ impl Membership {
     pub(super) fn lose(&mut self, now: Duration, seat: usize, evidence: Evidence) -> Vec<Effect> {
         let seat = self.seats.remove(seat);
         let worker = seat.worker();
-        let rank = self.roster().and_then(|roster| roster.find(worker)).map(|member| member.rank);
+        let rank = self
+            .roster()
+            .and_then(|roster| roster.find(worker))
+            .map(|member| member.rank);
         let (Phase::Running(_), Some(rank)) = (&self.phase, rank) else {
             // Waiting for a place, or not in the newest roster any more: nobody waits for it.
             return vec![Effect::RecordDeparted {
@@ -156,7 +161,11 @@ impl Membership {
             return vec![];
         };
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        if let Some(due) = running.suspicions.iter().find(|suspicion| suspicion.decide_at <= now) {
+        if let Some(due) = running
+            .suspicions
+            .iter()
+            .find(|suspicion| suspicion.decide_at <= now)
+        {
             let due = due.clone();
             return self.decide(now, due);
         }
@@ -219,10 +228,15 @@ impl Membership {
         };
         let is_busy = |worker: WorkerId| {
             let mut seats = self.seats.iter();
-            seats.find(|seat| seat.worker() == worker && seat.finished.is_none() && seat.activity != Activity::Waiting)
+            seats.find(|seat| {
+                seat.worker() == worker && seat.finished.is_none() && seat.activity != Activity::Waiting
+            })
         };
         let members = running.roster.members().iter();
-        let newest = members.filter_map(|member| is_busy(member.worker)).map(|seat| seat.progress_at).max();
+        let newest = members
+            .filter_map(|member| is_busy(member.worker))
+            .map(|seat| seat.progress_at)
+            .max();
         Some(newest? + self.gaps.limit(self.terms.timing.stall_patience))
     }
 
@@ -236,7 +250,8 @@ impl Membership {
         let culprit = members.find_map(|member| {
             let seat = self.seat_of(member.worker).ok()?;
             let known = &self.seats[seat];
-            (known.finished.is_none() && !known.waits_for_left && known.activity != Activity::Waiting).then_some(seat)
+            (known.finished.is_none() && !known.waits_for_left && known.activity != Activity::Waiting)
+                .then_some(seat)
         });
         let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
         if let Some(seat) = culprit {
@@ -294,7 +309,10 @@ impl Membership {
             !seats.any(|seat| seat.worker() == worker && seat.finished.is_some())
         };
         let members = roster.members().iter();
-        members.filter(|member| is_unfinished(member.worker)).map(|member| member.rank).collect()
+        members
+            .filter(|member| is_unfinished(member.worker))
+            .map(|member| member.rank)
+            .collect()
     }
 }
 

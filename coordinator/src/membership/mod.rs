@@ -234,7 +234,8 @@ impl Membership {
     /// What the members of a roster said about themselves, in ring order.
     pub fn candidates(&self, roster: &Roster) -> Vec<Candidate> {
         let members = roster.members().iter();
-        let seats = members.filter_map(|member| self.seats.iter().find(|seat| seat.worker() == member.worker));
+        let seats =
+            members.filter_map(|member| self.seats.iter().find(|seat| seat.worker() == member.worker));
         seats.map(|seat| seat.candidate.clone()).collect()
     }
 

@@ -51,7 +51,10 @@ impl Membership {
     fn finish(&mut self, now: Duration, seat: usize, finished: Finished) -> Vec<Effect> {
         if finished.outcome == Outcome::Failed {
             let worker = self.seats[seat].worker();
-            let rank = self.roster().and_then(|roster| roster.find(worker)).map_or(0, |member| member.rank);
+            let rank = self
+                .roster()
+                .and_then(|roster| roster.find(worker))
+                .map_or(0, |member| member.rank);
             return self.end(Verdict::Failed(Failure::WorkerFailed {
                 rank,
                 host: self.seats[seat].candidate.host.clone(),
@@ -92,7 +95,10 @@ impl Membership {
         members
             .map(|member| {
                 let mut seats = self.seats.iter();
-                seats.find(|seat| seat.worker() == member.worker)?.finished.as_ref()
+                seats
+                    .find(|seat| seat.worker() == member.worker)?
+                    .finished
+                    .as_ref()
             })
             .collect()
     }

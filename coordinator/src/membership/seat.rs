@@ -71,7 +71,12 @@ impl Seat {
     }
 
     /// Takes in a heartbeat; returns how long nothing had got done when something had.
-    pub(super) fn hear(&mut self, now: Duration, generation: Generation, vitals: &Vitals) -> Option<Duration> {
+    pub(super) fn hear(
+        &mut self,
+        now: Duration,
+        generation: Generation,
+        vitals: &Vitals,
+    ) -> Option<Duration> {
         self.heard_at = self.heard_at.max(now);
         self.generation = generation;
         self.step = vitals.step;

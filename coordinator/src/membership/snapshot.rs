@@ -9,7 +9,11 @@ use super::{Membership, Phase};
 impl Membership {
     /// A snapshot for the Status call; `epochs` is the recipe's number.
     pub fn snapshot(&self, now: Duration, epochs: u32) -> RunStatus {
-        let rank = |worker| self.roster().and_then(|roster| roster.find(worker)).map(|member| member.rank);
+        let rank = |worker| {
+            self.roster()
+                .and_then(|roster| roster.find(worker))
+                .map(|member| member.rank)
+        };
         let mut seats: Vec<_> = self.seats.iter().collect();
         seats.sort_by_key(|seat| rank(seat.worker()).unwrap_or(usize::MAX));
         let members = seats

@@ -72,7 +72,9 @@ pub enum Failure {
         unfinished: Vec<usize>,
     },
     /// The members' states differ, and none is that of most.
-    #[error("the workers' states differ after step {step}, and no majority says which is right; look at the hosts' memory, then resume from the newest checkpoint")]
+    #[error(
+        "the workers' states differ after step {step}, and no majority says which is right; look at the hosts' memory, then resume from the newest checkpoint"
+    )]
     Diverged {
         /// The step.
         step: u64,

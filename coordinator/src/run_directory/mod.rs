@@ -104,7 +104,8 @@ impl RunDirectory {
             reason,
         };
         let file = path.join(RECIPE);
-        let text = fs::read_to_string(&file).map_err(|error| no_run(format!("{}: {error}", file.display())))?;
+        let text =
+            fs::read_to_string(&file).map_err(|error| no_run(format!("{}: {error}", file.display())))?;
         let recipe = Recipe::from_toml(&text).map_err(|error| no_run(error.to_string()))?;
         let directory = Self {
             path: path.to_owned(),

@@ -11,6 +11,7 @@ use proto::wire::artifact_service_server::ArtifactService;
 use proto::wire::upload_request::Content;
 use proto::wire::{UploadRequest, UploadResponse};
 use proto::{ParseError, Refusal, UploadHeader};
+use security::Caller;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
@@ -30,11 +31,13 @@ impl ArtifactService for ArtifactShell {
         &self,
         request: Request<Streaming<UploadRequest>>,
     ) -> Result<Response<UploadResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let mut stream = request.into_inner();
         let Some(Content::Header(header)) = next(&mut stream).await? else {
             return Err(unexpected("a header first").into());
         };
         let header = UploadHeader::try_from(header).map_err(Refusal::from)?;
+        caller.speaks_for(header.sender.worker)?;
         self.shared.may_upload(&header.sender)?;
         let mut incoming = self.weights.receive(header.size_bytes, header.blake3).await?;
         while let Some(content) = next(&mut stream).await? {
@@ -82,5 +85,5 @@ fn unexpected(expected: &'static str) -> Refusal {
     })
 }
 
-/// A chunk of 1 MiB takes this long at 300 kbit/s; slower than that an upload would not end anyway.
+/// A chunk of 256 KiB takes this long at 70 kbit/s; slower than that an upload would not end anyway.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ use proto::transport::UPLOAD_CHUNK_BYTES_MAX;
 use proto::wire::checkpoint_service_server::CheckpointService;
 use proto::wire::{self, image_response, put_request};
 use proto::{Fingerprint, GetRequest, ImageHeader, ParseError, Refusal, ShardHeader};
+use security::Caller;
 use tokio::task::spawn_blocking;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -36,11 +37,13 @@ impl CheckpointService for CheckpointShell {
         request: Request<Streaming<wire::PutRequest>>,
     ) -> Result<Response<wire::PutResponse>, Status> {
         use put_request::Content;
+        let caller = Caller::of(&request)?;
         let mut stream = request.into_inner();
         let Some(Content::Header(header)) = next(&mut stream).await? else {
             return Err(unexpected("a header first").into());
         };
         let header = ShardHeader::try_from(header).map_err(Refusal::from)?;
+        caller.speaks_for(header.sender.worker)?;
         self.shared.may_upload(&header.sender)?;
         let stored = stored(&header);
         let checkpoints = self.checkpoints.clone();
@@ -71,8 +74,11 @@ impl CheckpointService for CheckpointShell {
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         use image_response::Content;
+        let caller = Caller::of(&request)?;
         let request = GetRequest::try_from(request.into_inner()).map_err(Refusal::from)?;
-        self.shared.read(|membership| membership.is_known(&request.sender))?;
+        caller.speaks_for(request.sender.worker)?;
+        self.shared
+            .read(|membership| membership.is_known(&request.sender))?;
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let checkpoint = newest.ok_or_else(|| Refusal::NoState {
             reason: "the run has no checkpoint".to_owned(),
@@ -82,9 +88,11 @@ impl CheckpointService for CheckpointShell {
         let length = request.length.min(total_bytes - begin).min(GET_BYTES_MAX);
         let (step, state_digest) = (checkpoint.step(), checkpoint.state_digest());
         let bytes = blocking(move || {
-            checkpoint.read_range(begin, length).map_err(|error| Refusal::Storage {
-                reason: error.to_string(),
-            })
+            checkpoint
+                .read_range(begin, length)
+                .map_err(|error| Refusal::Storage {
+                    reason: error.to_string(),
+                })
         })
         .await?;
         let header = ImageHeader {
@@ -96,7 +104,9 @@ impl CheckpointService for CheckpointShell {
         let mut rest = tonic::codegen::Bytes::from(bytes);
         let mut contents = vec![Content::Header(header.into())];
         while !rest.is_empty() {
-            contents.push(Content::Chunk(rest.split_to(rest.len().min(UPLOAD_CHUNK_BYTES_MAX))));
+            contents.push(Content::Chunk(
+                rest.split_to(rest.len().min(UPLOAD_CHUNK_BYTES_MAX)),
+            ));
         }
         let responses = contents.into_iter().map(|content| {
             Ok(wire::ImageResponse {
@@ -119,7 +129,11 @@ impl CheckpointShell {
             return Ok(());
         };
         let step = committed.checkpoint.step();
-        info!(step, bytes = committed.checkpoint.total_bytes(), "checkpoint committed");
+        info!(
+            step,
+            bytes = committed.checkpoint.total_bytes(),
+            "checkpoint committed"
+        );
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(committed.checkpoint);
         // A commit is a fact, so it is never refused.
         let _ = self.shared.handle(Event::CheckpointCommitted { step }).await;

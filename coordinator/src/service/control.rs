@@ -8,6 +8,7 @@ use proto::wire::coordinator_service_server::CoordinatorService;
 use proto::wire::watch_response::Decision;
 use proto::wire::{self, WatchResponse};
 use proto::{Activity, Candidate, ParseError, Recipe, Refusal, Report, RunId, Sender, StateDigest, WorkerId};
+use security::Caller;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -55,7 +56,10 @@ impl CoordinatorService for ControlShell {
         &self,
         request: Request<wire::JoinRequest>,
     ) -> Result<Response<wire::JoinResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let candidate = Candidate::try_from(request.into_inner()).map_err(Refusal::from)?;
+        caller.speaks_for(candidate.worker)?;
+        refuse_unreachable(&candidate, &caller)?;
         self.shared.handle(Event::Joined(candidate)).await?;
         Ok(Response::new(wire::JoinResponse {
             heartbeat_interval_milliseconds: self.timing.heartbeat_interval.as_millis() as u32,
@@ -69,9 +73,11 @@ impl CoordinatorService for ControlShell {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let run: RunId = request.run_id.parse().map_err(Refusal::from)?;
         let worker: WorkerId = request.worker_id.parse().map_err(Refusal::from)?;
+        caller.speaks_for(worker)?;
         let watch = WatchId(self.watches.fetch_add(1, Ordering::Relaxed));
         self.shared
             .handle(Event::WatchOpened { run, worker, watch })
@@ -86,10 +92,11 @@ impl CoordinatorService for ControlShell {
         &self,
         request: Request<wire::HeartbeatRequest>,
     ) -> Result<Response<wire::HeartbeatResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let digest = request.digest.map(StateDigest::try_from).transpose();
         let event = Event::Heartbeat {
-            sender: sender(request.sender)?,
+            sender: sender(&caller, request.sender)?,
             vitals: Vitals {
                 step: request.step,
                 activity: Activity::from_wire(request.activity).map_err(Refusal::from)?,
@@ -108,8 +115,9 @@ impl CoordinatorService for ControlShell {
         &self,
         request: Request<wire::ReportRequest>,
     ) -> Result<Response<wire::ReportResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let sender = sender(request.sender)?;
+        let sender = sender(&caller, request.sender)?;
         let report = request
             .report
             .ok_or(Refusal::Malformed(ParseError::Missing { field: "report" }))?;
@@ -123,32 +131,14 @@ impl CoordinatorService for ControlShell {
         Ok(Response::new(wire::ReportResponse {}))
     }
 
-    async fn checkpoint(
-        &self,
-        _: Request<wire::CheckpointRequest>,
-    ) -> Result<Response<wire::CheckpointResponse>, Status> {
-        let mut committed = self.shared.checkpoint_step();
-        let before = *committed.borrow_and_update();
-        self.shared.handle(Event::CheckpointRequested).await?;
-        let newer = committed.wait_for(|step| *step > before);
-        match tokio::time::timeout(CHECKPOINT_PATIENCE, newer).await {
-            Ok(Ok(step)) => Ok(Response::new(wire::CheckpointResponse {
-                step: step.unwrap_or_default(),
-            })),
-            _ => Err(Refusal::TooSlow {
-                seconds: CHECKPOINT_PATIENCE.as_secs(),
-            }
-            .into()),
-        }
-    }
-
     async fn leave(
         &self,
         request: Request<wire::LeaveRequest>,
     ) -> Result<Response<wire::LeaveResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let event = Event::Left {
-            sender: sender(request.sender)?,
+            sender: sender(&caller, request.sender)?,
             reason: request.reason,
         };
         self.shared.handle(event).await?;
@@ -175,9 +165,21 @@ impl ControlShell {
     }
 }
 
-fn sender(sender: Option<wire::Sender>) -> Result<Sender, Refusal> {
-    let sender = sender.ok_or(ParseError::Missing { field: "sender" })?;
-    Ok(Sender::try_from(sender)?)
+/// Refuses a worker on another machine whose neighbours would look for it on their own.
+fn refuse_unreachable(candidate: &Candidate, caller: &Caller) -> Result<(), Refusal> {
+    match caller.address().map(|from| from.ip().to_canonical()) {
+        Some(from) if !from.is_loopback() && candidate.address.is_loopback() => Err(Refusal::Unreachable {
+            address: candidate.address.clone(),
+            from,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn sender(caller: &Caller, sender: Option<wire::Sender>) -> Result<Sender, Refusal> {
+    let sender = Sender::try_from(sender.ok_or(ParseError::Missing { field: "sender" })?)?;
+    caller.speaks_for(sender.worker)?;
+    Ok(sender)
 }
 
 /// Sends every decision once, the ones that already hold first, until the run ends or the worker goes away.
@@ -238,7 +240,9 @@ impl Told {
             && number > self.checkpoint
         {
             self.checkpoint = number;
-            news.push(Decision::CheckpointRequested(wire::CheckpointRequested { number }));
+            news.push(Decision::CheckpointRequested(wire::CheckpointRequested {
+                number,
+            }));
         }
         if decisions.stop_requested && !self.stop {
             self.stop = true;
@@ -259,6 +263,3 @@ const WATCH_CAPACITY: usize = 8;
 
 /// A row of a file, made durable.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A step, and the upload of a large state.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(300);

@@ -359,8 +359,8 @@ async fn the_status_shows_members_steps_and_heartbeats_and_the_health_service_an
     assert!(status.members[1].heartbeat_age < Duration::from_secs(10));
     assert_eq!((status.last_epoch, status.ended), (Some(epoch_report(1)), None));
 
-    let channel = proto::transport::endpoint(&coordinator.address)
-        .connect()
+    let channel = security::Security::loopback()
+        .connect(&coordinator.address, security::Expect::Anyone)
         .await
         .unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);

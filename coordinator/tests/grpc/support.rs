@@ -15,10 +15,10 @@ use proto::{
     Activity, Address, Candidate, DatasetCard, Ending, Fingerprint, Finished, Generation, ModelCard, Outcome,
     Recipe, RefusalKind, Report, Roster, RunId, Sender, UploadHeader, WorkerId,
 };
+use security::{Channel, Expect, Security};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// A running coordinator, with its own project folder.
@@ -89,8 +89,8 @@ pub(crate) struct Worker {
 impl Worker {
     /// Connects and asks for the run; does not join yet.
     pub(crate) async fn connect(coordinator: &Coordinator, number: u128, host: &str) -> Self {
-        let channel = proto::transport::endpoint(&coordinator.address)
-            .connect()
+        let channel = Security::loopback()
+            .connect(&coordinator.address, Expect::Coordinator)
             .await
             .unwrap();
         let mut client = CoordinatorServiceClient::new(channel.clone());

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use collective::{LINK_CAPACITY, LinkError, Neighbour, Segment};
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_client::ExchangeServiceClient;
-use proto::{Address, Sender, transport, wire};
+use proto::{Member, Sender, wire};
+use security::{Expect, Security};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -65,14 +66,15 @@ impl RingLinks {
     /// # Panics
     /// Outside a runtime.
     pub fn open(
+        security: Security,
         own: Sender,
-        right: Address,
+        right: Member,
         from_left: Inbound,
         cancelled: CancellationToken,
         broken: Broken,
     ) -> Self {
         let (to_right, outbound) = mpsc::channel(LINK_CAPACITY);
-        let task = send_segments(own, right, outbound);
+        let task = send_segments(security, own, right, outbound);
         tokio::spawn({
             let (cancelled, broken) = (cancelled.clone(), broken.clone());
             async move {
@@ -160,11 +162,19 @@ impl RingLinks {
 }
 
 /// Opens the stream to the right neighbour and carries the queue's segments until the queue closes.
-async fn send_segments(own: Sender, right: Address, outbound: mpsc::Receiver<Segment>) -> Result<(), Status> {
-    let channel = transport::endpoint(&right)
-        .connect()
+async fn send_segments(
+    security: Security,
+    own: Sender,
+    right: Member,
+    outbound: mpsc::Receiver<Segment>,
+) -> Result<(), Status> {
+    let channel = security
+        .connect(&right.address, Expect::Worker(right.worker))
         .await
-        .map_err(|error| Status::unavailable(format!("cannot connect to {right}: {error}")))?;
+        .map_err(|error| {
+            let (address, reason) = (&right.address, crate::connect::reason(&error));
+            Status::unavailable(format!("cannot connect to {address}: {reason}"))
+        })?;
     let mut client = ExchangeServiceClient::new(channel);
     let opening = Content::Opening(wire::ExchangeOpening {
         sender: Some(own.into()),

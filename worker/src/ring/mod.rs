@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use collective::{
-    AllGather, AllReduce, CollectiveError, Group, OperationId, PayloadPool, PieceSizes, Reduction, RingOperation,
+    AllGather, AllReduce, CollectiveError, Group, OperationId, PayloadPool, PieceSizes, Reduction,
+    RingOperation,
 };
 
 use self::links::RingLinks;
@@ -57,8 +58,7 @@ impl Ring {
         values: &mut [R::Element],
     ) -> Result<(), CollectiveError> {
         let operation = self.operation(step);
-        let mut all_reduce =
-            AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool);
+        let mut all_reduce = AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool);
         drive(&mut self.links, &mut all_reduce, &self.pulse).await
     }
 

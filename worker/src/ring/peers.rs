@@ -7,13 +7,16 @@ use proto::wire::checkpoint_service_client::CheckpointServiceClient;
 use proto::wire::image_response::Content;
 use proto::wire::state_service_client::StateServiceClient;
 use proto::{Address, FetchRequest, Fingerprint, GetRequest, ImageHeader, Roster, Sender, transport, wire};
+use security::{Expect, Security};
 use tokio::time::timeout;
 use tonic::Streaming;
 
+use crate::connect::reason;
 use crate::replica::{Fetch, Fetched, Peers};
 
 /// The members of a generation and its coordinator, over gRPC.
 pub struct GrpcPeers {
+    security: Security,
     sender: Sender,
     roster: Roster,
     coordinator: Address,
@@ -21,8 +24,9 @@ pub struct GrpcPeers {
 
 impl GrpcPeers {
     /// Returns the peers of `sender` in a generation.
-    pub fn new(sender: Sender, roster: Roster, coordinator: Address) -> Self {
+    pub fn new(security: Security, sender: Sender, roster: Roster, coordinator: Address) -> Self {
         Self {
+            security,
             sender,
             roster,
             coordinator,
@@ -40,16 +44,18 @@ impl Peers for GrpcPeers {
                 length: range.end - range.start,
             };
             let call = async {
-                let channel = transport::endpoint(&member.address)
-                    .connect()
-                    .await
-                    .map_err(|error| error.to_string())?;
-                let mut client =
-                    StateServiceClient::new(channel).max_decoding_message_size(transport::UPLOAD_MESSAGE_BYTES_MAX);
+                let expected = Expect::Worker(member.worker);
+                let channel = self.security.connect(&member.address, expected).await;
+                let channel = channel.map_err(|error| reason(&error))?;
+                let mut client = StateServiceClient::new(channel)
+                    .max_decoding_message_size(transport::UPLOAD_MESSAGE_BYTES_MAX);
                 let answer = client.fetch(wire::FetchRequest::from(request)).await;
                 answer.map_err(|status| status.message().to_owned())
             };
-            let stream = timeout(ANSWER_PATIENCE, call).await.map_err(|_| NO_ANSWER)??.into_inner();
+            let stream = timeout(ANSWER_PATIENCE, call)
+                .await
+                .map_err(|_| NO_ANSWER)??
+                .into_inner();
             collect(stream, range.end - range.start).await
         })
     }
@@ -62,16 +68,20 @@ impl Peers for GrpcPeers {
                 length: range.end - range.start,
             };
             let call = async {
-                let channel = transport::endpoint(&self.coordinator)
-                    .connect()
-                    .await
-                    .map_err(|error| error.to_string())?;
+                let channel = self
+                    .security
+                    .connect(&self.coordinator, Expect::Coordinator)
+                    .await;
+                let channel = channel.map_err(|error| reason(&error))?;
                 let mut client = CheckpointServiceClient::new(channel)
                     .max_decoding_message_size(transport::UPLOAD_MESSAGE_BYTES_MAX);
                 let answer = client.get(wire::GetRequest::from(request)).await;
                 answer.map_err(|status| status.message().to_owned())
             };
-            let stream = timeout(ANSWER_PATIENCE, call).await.map_err(|_| NO_ANSWER)??.into_inner();
+            let stream = timeout(ANSWER_PATIENCE, call)
+                .await
+                .map_err(|_| NO_ANSWER)??
+                .into_inner();
             collect(stream, range.end - range.start).await
         })
     }
@@ -82,12 +92,18 @@ async fn collect(mut stream: Streaming<wire::ImageResponse>, limit: u64) -> Resu
     let mut header: Option<ImageHeader> = None;
     let mut bytes = Vec::new();
     loop {
-        let message = timeout(ANSWER_PATIENCE, stream.message()).await.map_err(|_| NO_ANSWER)?;
+        let message = timeout(ANSWER_PATIENCE, stream.message())
+            .await
+            .map_err(|_| NO_ANSWER)?;
         let message = message.map_err(|status| status.message().to_owned())?;
         match message.map(|message| message.content) {
             None => break,
             Some(Some(Content::Header(first))) if header.is_none() => {
-                header = Some(first.try_into().map_err(|error: proto::ParseError| error.to_string())?);
+                header = Some(
+                    first
+                        .try_into()
+                        .map_err(|error: proto::ParseError| error.to_string())?,
+                );
             }
             Some(Some(Content::Chunk(chunk))) if header.is_some() => bytes.extend_from_slice(&chunk),
             Some(_) => return Err("the answer is not one header and then bytes".to_owned()),

@@ -15,6 +15,7 @@ use collective::{Generation, LINK_CAPACITY, LinkError, Neighbour, Segment};
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use proto::{Member, ParseError, Refusal, RunId, Sender, transport, wire};
+use security::Caller;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -121,8 +122,10 @@ impl ExchangeService for Exchange {
         &self,
         request: Request<Streaming<wire::ExchangeRequest>>,
     ) -> Result<Response<wire::ExchangeSummary>, Status> {
+        let caller = Caller::of(&request)?;
         let mut stream = request.into_inner();
         let sender = opening(stream.message().await?)?;
+        caller.speaks_for(sender.worker)?;
         let expected = self.admit(&sender).await?;
         let queue = expected
             .queue

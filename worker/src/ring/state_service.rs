@@ -7,6 +7,7 @@ use proto::transport::{self, UPLOAD_CHUNK_BYTES_MAX};
 use proto::wire::image_response::Content;
 use proto::wire::state_service_server::{StateService, StateServiceServer};
 use proto::{FetchRequest, Fingerprint, ImageHeader, Refusal, wire};
+use security::Caller;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -59,7 +60,9 @@ impl StateService for States {
         &self,
         request: Request<wire::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = FetchRequest::try_from(request.into_inner()).map_err(Refusal::from)?;
+        caller.speaks_for(request.sender.worker)?;
         let offer = self.offer(&request).await?;
         let total_bytes = offer.bytes.len() as u64;
         let end = request.offset.saturating_add(request.length);
@@ -79,7 +82,9 @@ impl StateService for States {
         };
         let mut contents = vec![Content::Header(header.into())];
         while !range.is_empty() {
-            contents.push(Content::Chunk(range.split_to(range.len().min(UPLOAD_CHUNK_BYTES_MAX))));
+            contents.push(Content::Chunk(
+                range.split_to(range.len().min(UPLOAD_CHUNK_BYTES_MAX)),
+            ));
         }
         let responses = contents.into_iter().map(|content| {
             Ok(wire::ImageResponse {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::watch_response::Decision;
 use proto::{Candidate, Ending, ParseError, RefusalKind, Roster, wire};
+use security::Channel;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -73,7 +73,10 @@ impl Attachment {
                 }
                 Detached::Broken(status) => {
                     if !is_away {
-                        warn!(reason = status.message(), "the coordinator is away; training goes on");
+                        warn!(
+                            reason = status.message(),
+                            "the coordinator is away; training goes on"
+                        );
                         is_away = true;
                     }
                     if heard.elapsed() > self.patience {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use collective::{LinkError, Neighbour};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::{Finished, LinkLost, Outcome, RefusalKind, Report, Roster, Sender, wire};
+use security::Channel;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Channel;
 use tracing::debug;
 
 use crate::delivery::report_of;

@@ -22,15 +22,15 @@ use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::{
     Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, Report, Roster, RunId, Sender, Switch,
-    WorkerId, transport, wire,
+    wire,
 };
+use security::{Channel, ConnectionLimits, Security};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use self::attachment::{Attachment, News};
@@ -55,6 +55,8 @@ use crate::training::{self, TrainingError};
 pub struct WorkerConfig {
     /// The coordinator.
     pub coordinator: Address,
+    /// How to prove who this is, and to check who others are.
+    pub security: Security,
     /// Address that peers' connections are accepted on.
     pub listen: SocketAddr,
     /// How peers reach this worker, when not by the address that the coordinator is reached from.
@@ -90,12 +92,21 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| SessionError::Listen { address, source })?;
-    let (channel, reached_from) =
-        connect::coordinator(&config.coordinator, config.join_timeout, &shutdown).await?;
-    let address = advertised(config.advertise.as_ref(), &listener, reached_from)?;
-
+    let bound = listener
+        .local_addr()
+        .map_err(|source| SessionError::Listen { address, source })?;
+    // Served before the coordinator is there: whether this process is healthy does not depend on another.
     let (exchange, offers) = (Exchange::default(), Offers::default());
-    let _served = AbortOnDropHandle::new(serve(listener, exchange.clone(), offers.clone()));
+    let served = serve(&config.security, listener, exchange.clone(), offers.clone());
+    let _served = AbortOnDropHandle::new(served);
+    let (channel, reached_from) = connect::coordinator(
+        &config.security,
+        &config.coordinator,
+        config.join_timeout,
+        &shutdown,
+    )
+    .await?;
+    let address = advertised(config.advertise.as_ref(), bound, reached_from)?;
     let (run, recipe) = get_run(&config, channel.clone()).await?;
 
     let (signals, pulse, outbox) = (Arc::default(), Arc::default(), Arc::default());
@@ -104,7 +115,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
     started.map_err(|error| SessionError::Compute(error.into()))?;
     let cards = opened(&mut ports, &shutdown).await?;
 
-    let worker = WorkerId::random();
+    let worker = config.security.new_worker();
     let session = Session {
         candidate: Candidate {
             run,
@@ -136,15 +147,17 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
 }
 
 /// Serves the ring neighbours and those who copy the state, until the returned task is aborted.
-fn serve(listener: TcpListener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
+fn serve(security: &Security, listener: TcpListener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
+    let mut server = security.server();
+    let incoming = security.incoming(listener, ConnectionLimits::WORKER);
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ExchangeServiceServer<Exchange>>().await;
-        let served = transport::server()
+        let served = server
             .add_service(health_service)
             .add_service(exchange.into_service())
             .add_service(States::new(offers).into_service())
-            .serve_with_incoming(transport::incoming(listener))
+            .serve_with_incoming(incoming)
             .await;
         if let Err(error) = served {
             warn!(%error, "the worker's services ended");
@@ -165,7 +178,9 @@ async fn get_run(config: &WorkerConfig, channel: Channel) -> Result<(RunId, Reci
             reason: status.message().to_owned(),
         })?
         .into_inner();
-    let recipe = response.recipe.ok_or(proto::ParseError::Missing { field: "recipe" })?;
+    let recipe = response
+        .recipe
+        .ok_or(proto::ParseError::Missing { field: "recipe" })?;
     let run = response.run_id.parse()?;
     info!(%run, world_size = response.world_size, "found the run");
     Ok((run, recipe.try_into()?))
@@ -210,8 +225,13 @@ struct Session {
 impl Session {
     async fn take_part(mut self) -> Result<Part, SessionError> {
         let Candidate { run, worker, .. } = self.candidate;
-        let heartbeats = Heartbeats::start(&self.config.coordinator, run, worker, Arc::clone(&self.pulse));
-        let heartbeats = Arc::new(heartbeats);
+        let heartbeats = Arc::new(Heartbeats::start(
+            &self.config.security,
+            &self.config.coordinator,
+            run,
+            worker,
+            Arc::clone(&self.pulse),
+        ));
         let route = Route {
             run,
             worker,

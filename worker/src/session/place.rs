@@ -49,7 +49,9 @@ impl Session {
             let broken = Broken::default();
             let left = roster.left_of(rank).clone();
             let generation = roster.generation();
-            let inbound = self.exchange.expect(self.candidate.run, generation, left, broken.clone());
+            let inbound = self
+                .exchange
+                .expect(self.candidate.run, generation, left, broken.clone());
             Entry {
                 rank,
                 inbound,
@@ -75,11 +77,19 @@ impl Session {
             generation: roster.generation(),
         };
         let cancelled = CancellationToken::new();
-        let right = roster.right_of(rank).address.clone();
+        let right = roster.right_of(rank).clone();
+        let security = self.config.security.clone();
         let links = if roster.world_size() == 1 {
             RingLinks::in_memory(1).remove(0)
         } else {
-            RingLinks::open(sender, right, inbound, cancelled.clone(), broken.clone())
+            RingLinks::open(
+                security.clone(),
+                sender,
+                right,
+                inbound,
+                cancelled.clone(),
+                broken.clone(),
+            )
         };
         let coordinator = self.config.coordinator.clone();
         let replica = Replica {
@@ -90,7 +100,7 @@ impl Session {
                 .map(|member| roster.damaged.contains(&member.worker))
                 .collect(),
             checkpoint_step: roster.checkpoint_step,
-            peers: Arc::new(GrpcPeers::new(sender, roster.clone(), coordinator)),
+            peers: Arc::new(GrpcPeers::new(security, sender, roster.clone(), coordinator)),
             offers: self.offers.clone(),
         };
         let current = Current {

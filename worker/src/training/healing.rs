@@ -48,7 +48,9 @@ impl Training<'_> {
             self.parts.replica.offer(bytes, *standing);
         }
         self.parts.reporter.advanced(self.state.step);
-        self.parts.learner.load(&self.state.parameters, &self.state.buffers);
+        self.parts
+            .learner
+            .load(&self.state.parameters, &self.state.buffers);
         self.batches = self.parts.source.slots(self.jobs());
         Ok(())
     }
@@ -84,7 +86,13 @@ impl Training<'_> {
         };
         let ranges = ranges(standing.total_bytes);
         let fetches = (0..donors.len()).map(|first| {
-            let own: Vec<_> = ranges.iter().cloned().enumerate().skip(first).step_by(donors.len()).collect();
+            let own: Vec<_> = ranges
+                .iter()
+                .cloned()
+                .enumerate()
+                .skip(first)
+                .step_by(donors.len())
+                .collect();
             self.fetch(donors, first, own)
         });
         let mut parts = Vec::with_capacity(ranges.len());
@@ -119,7 +127,10 @@ impl Training<'_> {
                         break;
                     }
                     Err(failure) => {
-                        warn!(donor, failure, "a range of the state was not given; asking the next");
+                        warn!(
+                            donor,
+                            failure, "a range of the state was not given; asking the next"
+                        );
                         reason = failure;
                     }
                 }
@@ -140,7 +151,10 @@ impl Training<'_> {
         while (bytes.len() as u64) < total {
             let begin = bytes.len() as u64;
             let range = begin..total.min(begin + RANGE_BYTES);
-            let part = peers.checkpoint(range).await.map_err(|reason| failed(step, reason))?;
+            let part = peers
+                .checkpoint(range)
+                .await
+                .map_err(|reason| failed(step, reason))?;
             if part.bytes.is_empty() {
                 return Err(failed(step, "the checkpoint ends before its end".to_owned()));
             }
@@ -196,7 +210,9 @@ impl Training<'_> {
 
 fn ranges(total: u64) -> Vec<Range<u64>> {
     let starts = (0..total).step_by(RANGE_BYTES as usize);
-    starts.map(|start| start..total.min(start + RANGE_BYTES)).collect()
+    starts
+        .map(|start| start..total.min(start + RANGE_BYTES))
+        .collect()
 }
 
 /// The operation of a meeting is none of a step's: no run has so many steps.

@@ -10,8 +10,8 @@
 use std::ops::Range;
 
 use bytes::{Buf, BufMut};
-use proto::{Fingerprint, wire};
 use prost::Message;
+use proto::{Fingerprint, wire};
 
 use super::fixed_point::Exponents;
 use super::state::{Best, EpochProgress, State};
@@ -270,9 +270,6 @@ mod tests {
         }
         let mut larger = state.clone();
         larger.parameters.push(0.0);
-        assert!(matches!(
-            restore(&bytes, &larger),
-            Err(ImageError::Shape { .. })
-        ));
+        assert!(matches!(restore(&bytes, &larger), Err(ImageError::Shape { .. })));
     }
 }

@@ -6,8 +6,8 @@
 //! do not (plain sums, or damaged memory), the one that progressed in the newest generation counts, then the one that
 //! most ranks have.
 
-use proto::{Fingerprint, wire};
 use prost::Message;
+use proto::{Fingerprint, wire};
 
 /// Where one rank stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,15 @@ pub fn agree(standings: &[Standing], damaged: &[bool]) -> Agreement {
     let place = |rank: usize| (standings[rank].step, standings[rank].epochs);
     let furthest = sound.iter().map(|&rank| place(rank)).max();
     let furthest = furthest.expect("somebody stands somewhere");
-    let ahead: Vec<usize> = sound.into_iter().filter(|&rank| place(rank) == furthest).collect();
-    let have = |digest: Fingerprint| ahead.iter().filter(move |&&rank| standings[rank].digest == digest);
+    let ahead: Vec<usize> = sound
+        .into_iter()
+        .filter(|&rank| place(rank) == furthest)
+        .collect();
+    let have = |digest: Fingerprint| {
+        ahead
+            .iter()
+            .filter(move |&&rank| standings[rank].digest == digest)
+    };
     let chosen = ahead
         .iter()
         .map(|&rank| {
@@ -136,13 +143,33 @@ mod tests {
         let no = |ranks: usize| vec![false; ranks];
         let cases = [
             ("all alike", vec![a, a, a], no(3), (vec![0, 1, 2], vec![])),
-            ("the largest step", vec![a, ahead, a], no(3), (vec![1], vec![0, 2])),
+            (
+                "the largest step",
+                vec![a, ahead, a],
+                no(3),
+                (vec![1], vec![0, 2]),
+            ),
             ("then the epoch", vec![a, validated], no(2), (vec![1], vec![0])),
             ("most of equals", vec![a, b, b], no(3), (vec![1, 2], vec![0])),
             ("the lower rank of a tie", vec![b, a], no(2), (vec![0], vec![1])),
-            ("newest progress before most", vec![a, a, newer], no(3), (vec![2], vec![0, 1])),
-            ("a damaged one copies", vec![ahead, a], vec![true, false], (vec![1], vec![0])),
-            ("unless all are", vec![ahead, a], vec![true, true], (vec![0], vec![1])),
+            (
+                "newest progress before most",
+                vec![a, a, newer],
+                no(3),
+                (vec![2], vec![0, 1]),
+            ),
+            (
+                "a damaged one copies",
+                vec![ahead, a],
+                vec![true, false],
+                (vec![1], vec![0]),
+            ),
+            (
+                "unless all are",
+                vec![ahead, a],
+                vec![true, true],
+                (vec![0], vec![1]),
+            ),
         ];
         for (what, standings, damaged, expected) in cases {
             assert_eq!(donors(&standings, &damaged), expected, "{what}");

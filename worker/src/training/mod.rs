@@ -201,7 +201,12 @@ impl<'a> Training<'a> {
             let totals = self.sum_slots(&step).await?;
             let rates = self.parts.schedule.rates(&step);
             if self.apply(&step, &totals, &rates)? == Update::Applied {
-                let Totals { losses, images, unreadable, .. } = totals;
+                let Totals {
+                    losses,
+                    images,
+                    unreadable,
+                    ..
+                } = totals;
                 self.state.progress.add(losses, images, unreadable);
             }
             *self.progressed = self.parts.ring.group().generation().0;
@@ -443,7 +448,11 @@ fn samples_of(step: &StepPlan, slots: &[u32]) -> String {
     }
     let rest = names.len().saturating_sub(SAMPLES_SHOWN);
     names.truncate(SAMPLES_SHOWN);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let more = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
     format!("samples {}{more}", names.join(", "))
 }
 

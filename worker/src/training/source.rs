@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use data::{
-    AugmentConfig, LoaderConfig, LoaderError, PictureCache, SlotBatch, SlotJob, TrainLoader, ValBatch, ValJob,
-    ValLoader, val_batches,
+    AugmentConfig, LoaderConfig, LoaderError, PictureCache, SlotBatch, SlotJob, TrainLoader, ValBatch,
+    ValJob, ValLoader, val_batches,
 };
 use proto::Recipe;
 
