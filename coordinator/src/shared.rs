@@ -160,9 +160,9 @@ impl Shared {
                     if late > self.lease / LATE_FRACTION {
                         warn!(seconds = late.as_secs_f64(), "this process was not running; nobody is blamed for the silence");
                         let _ = self.handle(Event::WasAsleep).await;
-                    } else {
-                        let _ = self.handle(Event::DeadlineReached).await;
                     }
+                    // What is nobody's silence, a reminder say, is still due.
+                    let _ = self.handle(Event::DeadlineReached).await;
                 }
             }
         }

@@ -182,10 +182,7 @@ impl Membership {
             Event::CheckpointCommitted { step } => Ok(self.checkpoint_committed(step)),
             Event::CheckpointRequested => self.request_checkpoint(),
             Event::WasAsleep => {
-                for seat in &mut self.seats {
-                    seat.heard_at = seat.heard_at.max(now);
-                    seat.progress_at = now;
-                }
+                self.forgive(now);
                 Ok(vec![])
             }
             Event::StopRequested => Ok(self.stop(now)),
@@ -315,6 +312,22 @@ impl Membership {
     /// When the seat's lease lapses; `None` for a worker of which nothing more is expected.
     fn lease_end(&self, seat: &Seat) -> Option<Duration> {
         (!seat.left).then(|| seat.heard_at + self.terms.timing.lease)
+    }
+
+    /// Gives everybody the time again that passed while nobody could be heard.
+    fn forgive(&mut self, now: Duration) {
+        for seat in &mut self.seats {
+            seat.heard_at = seat.heard_at.max(now);
+            seat.progress_at = now;
+        }
+        let lease = self.terms.timing.lease;
+        if let Phase::Running(running) = &mut self.phase {
+            let suspicions = running.suspicions.iter_mut();
+            let waiting = suspicions.map(|suspicion| &mut suspicion.decide_at);
+            for at in waiting.chain(&mut running.finish_by).chain(&mut self.stop_by) {
+                *at = (*at).max(now + lease);
+            }
+        }
     }
 
     fn end(&mut self, verdict: Verdict) -> Vec<Effect> {

@@ -135,3 +135,21 @@ fn nobody_is_blamed_for_the_time_that_the_coordinator_slept() {
         lost(1, 3, "b", 7, Evidence::LeaseLapsed { silent_for })
     );
 }
+
+#[test]
+fn what_was_suspected_or_waited_for_before_the_sleep_is_waited_for_anew() {
+    let mut membership = running();
+    membership.handle(seconds(2.0), Event::StopRequested).unwrap();
+    report(&mut membership, 2.0, 1, finished(Outcome::Stopped));
+    assert_eq!(close_watch(&mut membership, 2.0, 3), []);
+    assert_eq!(report(&mut membership, 2.0, 3, broken(0)), []);
+    membership.handle(seconds(1000.0), Event::WasAsleep).unwrap();
+    assert_eq!(tick(&mut membership, 1000.0), []);
+    assert_eq!(membership.next_deadline(), Some(seconds(1004.5)));
+    open_watch(&mut membership, 3, 30);
+    report(&mut membership, 1001.0, 2, finished(Outcome::Stopped));
+    assert!(matches!(
+        report(&mut membership, 1001.0, 3, finished(Outcome::Stopped))[..],
+        [Effect::End(Verdict::Stopped { .. })]
+    ));
+}
