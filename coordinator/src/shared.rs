@@ -84,7 +84,11 @@ impl Shared {
         let mut effects = membership.handle(self.now(), event)?;
         if let Err(error) = self.make_durable(&membership, &effects) {
             let reason = error.to_string();
-            effects = membership.handle(self.now(), Event::StorageFailed { reason })?;
+            let failed = membership.handle(self.now(), Event::StorageFailed { reason })?;
+            // Nothing follows when the run is over already: then its end is told, though it is not on disk.
+            if !failed.is_empty() {
+                effects = failed;
+            }
         }
         for effect in effects {
             self.publish(&effect, &membership);
