@@ -41,7 +41,14 @@ impl Running {
     }
 
     pub(super) fn is_member(&self, worker: WorkerId) -> bool {
-        self.rosters().any(|roster| roster.find(worker).is_some())
+        self.rank_of(worker).is_some()
+    }
+
+    /// The worker's rank in the newest roster that it is in.
+    pub(super) fn rank_of(&self, worker: WorkerId) -> Option<usize> {
+        self.rosters()
+            .find_map(|roster| roster.find(worker))
+            .map(|member| member.rank)
     }
 }
 

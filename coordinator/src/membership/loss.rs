@@ -95,8 +95,8 @@ impl Membership {
         let roster = self.roster_of(sender)?.clone();
         let (reporter, accused) = neighbours(&roster, sender.worker, lost.neighbour)?;
         let Ok(seat) = self.seat_of(accused) else {
-            // It is lost already; the generation without it is on its way.
-            return Ok(vec![]);
+            // It went away before the reporter had gone over to the generation without it: no step boundary comes.
+            return Ok(self.announce(now, Switch::Now, Vec::new()));
         };
         let evidence = Evidence::LinkLost {
             reporter,
@@ -134,12 +134,16 @@ impl Membership {
     pub(super) fn lose(&mut self, now: Duration, seat: usize, evidence: Evidence) -> Vec<Effect> {
         let seat = self.seats.remove(seat);
         let worker = seat.worker();
-        let rank = self
-            .roster()
-            .and_then(|roster| roster.find(worker))
-            .map(|member| member.rank);
-        let (Phase::Running(_), Some(rank)) = (&self.phase, rank) else {
-            // Waiting for a place, or not in the newest roster any more: nobody waits for it.
+        let rank = match &self.phase {
+            // A worker that was let go says goodbye when it has gone over; the others go over by themselves.
+            Phase::Running(running) if matches!(evidence, Evidence::Left { .. }) => {
+                running.roster.find(worker).map(|member| member.rank)
+            }
+            Phase::Running(running) => running.rank_of(worker),
+            Phase::Gathering { .. } | Phase::Finished { .. } => None,
+        };
+        let Some(rank) = rank else {
+            // Waiting for a place, or let go: nobody waits for it.
             return vec![Effect::RecordDeparted {
                 present: seat.present(),
                 evidence,

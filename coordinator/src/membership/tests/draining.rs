@@ -80,3 +80,40 @@ fn a_worker_that_asks_while_another_change_is_under_way_is_let_go_after_it() {
         [planned(3, &ring)]
     );
 }
+
+#[test]
+fn a_worker_that_dies_before_it_was_let_go_is_lost_like_any_other() {
+    let ring = [(3, "b"), (2, "a")];
+    let mut membership = running();
+    assert_eq!(drain(&mut membership, 2.0, 1), [planned(2, &ring)]);
+    // Worker 1 is rank 0 of generation 1, worker 2 its left neighbour, rank 2.
+    assert_eq!(close_watch(&mut membership, 2.1, 1), []);
+    assert_eq!(
+        report_in(&mut membership, 2.1, 2, 1, broken(0)),
+        [lost(0, 1, "b", 7, reset(2)), announced(3, &ring)]
+    );
+
+    let mut membership = running();
+    assert_eq!(drain(&mut membership, 2.0, 1), [planned(2, &ring)]);
+    hear_from(&mut membership, 3.0, &[2]);
+    beat(&mut membership, 3.0, sender(3, 1), TRAINING);
+    let silent_for = seconds(4.5);
+    let evidence = Evidence::LeaseLapsed { silent_for };
+    assert_eq!(
+        tick(&mut membership, 5.5),
+        [lost(0, 1, "b", 7, evidence), announced(3, &ring)]
+    );
+}
+
+#[test]
+fn who_was_left_behind_by_a_worker_that_was_let_go_is_not_left_waiting() {
+    let ring = [(3, "b"), (2, "a")];
+    let mut membership = running();
+    assert_eq!(drain(&mut membership, 2.0, 1), [planned(2, &ring)]);
+    leave(&mut membership, 2.3, 1, "asked to end");
+    // The last bytes of worker 1 did not reach worker 3, which is in generation 1 still.
+    assert_eq!(
+        report_in(&mut membership, 2.4, 3, 1, broken(0)),
+        [announced(3, &ring)]
+    );
+}
