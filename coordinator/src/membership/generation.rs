@@ -81,18 +81,19 @@ impl Membership {
         roster.switch = switch;
         roster.checkpoint_step = self.checkpoint_step;
         roster.damaged = damaged;
-        let (previous, breaks, breaks_step) = match &mut self.phase {
+        let (previous, suspicions, breaks, breaks_step) = match &mut self.phase {
             Phase::Running(running) => (
                 (switch == Switch::AtStepBoundary).then(|| running.roster.clone()),
+                running.take_suspicions(&roster),
                 std::mem::take(&mut running.breaks),
                 running.breaks_step,
             ),
-            _ => (None, Vec::new(), 0),
+            _ => (None, Vec::new(), Vec::new(), 0),
         };
         self.phase = Phase::Running(Running {
             roster: roster.clone(),
             previous,
-            suspicions: Vec::new(),
+            suspicions,
             finish_by: None,
             breaks,
             breaks_step,

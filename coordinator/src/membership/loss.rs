@@ -29,6 +29,17 @@ impl Running {
             .retain(|known| known.worker != worker || known.evidence != Evidence::WatchClosed);
     }
 
+    /// Takes out what is still to be decided when this roster follows: links are new after a switch at once, and only then;
+    /// a Watch stream that was closed still is.
+    pub(super) fn take_suspicions(&mut self, next: &Roster) -> Vec<Suspicion> {
+        let mut suspicions = std::mem::take(&mut self.suspicions);
+        suspicions.retain(|known| match next.switch {
+            Switch::AtStepBoundary => true,
+            Switch::Now => !known.evidence.is_link_lost() && next.find(known.worker).is_some(),
+        });
+        suspicions
+    }
+
     fn link_suspicion(&self, worker: WorkerId) -> Option<&Suspicion> {
         let mut suspicions = self.suspicions.iter();
         suspicions.find(|known| known.worker == worker && known.evidence.is_link_lost())
@@ -105,7 +116,9 @@ impl Membership {
         if self.seats[seat].watch.is_none() {
             return Ok(self.lose(now, seat, evidence));
         }
-        if let Phase::Running(running) = &mut self.phase {
+        if let Phase::Running(running) = &mut self.phase
+            && running.link_suspicion(accused).is_none()
+        {
             running.suspicions.push(Suspicion {
                 worker: accused,
                 evidence,
