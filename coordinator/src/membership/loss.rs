@@ -113,7 +113,7 @@ impl Membership {
             reporter,
             reason: lost.reason,
         };
-        if self.seats[seat].watch.is_none() {
+        if self.is_cut_off(accused) {
             return Ok(self.lose(now, seat, evidence));
         }
         if let Phase::Running(running) = &mut self.phase
@@ -208,7 +208,7 @@ impl Membership {
             self.forget(worker);
             return vec![];
         };
-        if self.seats[seat].watch.is_none() || suspicion.evidence == Evidence::WatchClosed {
+        if suspicion.evidence == Evidence::WatchClosed {
             return self.lose(now, seat, suspicion.evidence);
         }
         self.make_ring_anew(now, worker, suspicion.evidence)
@@ -230,6 +230,16 @@ impl Membership {
             Ok(seat) if times >= BREAKS_MAX => self.lose(now, seat, evidence),
             _ => self.announce(now, Switch::Now, Vec::new()),
         }
+    }
+
+    /// Whether its Watch stream has closed. One that was not opened yet, by a worker that has just joined or that comes
+    /// back to a coordinator that was away, shows nothing.
+    fn is_cut_off(&self, worker: WorkerId) -> bool {
+        let Phase::Running(running) = &self.phase else {
+            return false;
+        };
+        let mut suspicions = running.suspicions.iter();
+        suspicions.any(|known| known.worker == worker && known.evidence == Evidence::WatchClosed)
     }
 
     fn forget(&mut self, worker: WorkerId) {

@@ -36,3 +36,23 @@ fn a_closed_watch_is_not_forgotten_when_another_worker_is_lost() {
         ]
     );
 }
+
+#[test]
+fn a_watch_that_was_not_opened_yet_shows_nothing() {
+    let past = Past {
+        generation: 5,
+        members: THREE
+            .iter()
+            .map(|&(worker, host)| candidate(worker, host))
+            .collect(),
+        is_at_work: true,
+        ..Past::default()
+    };
+    let mut membership = Membership::resume(terms(3), past, Duration::ZERO);
+    hear_from(&mut membership, 1.0, &[1, 2, 3]);
+    join(&mut membership, 1.0, 1, "b");
+    // Worker 3 has not come back yet when worker 1 says that their link broke in the meantime.
+    assert_eq!(report(&mut membership, 1.1, 1, broken(1)), []);
+    assert_eq!(tick(&mut membership, 1.4), [announced(6, &THREE)]);
+    assert_eq!(membership.losses, 0);
+}
