@@ -11,6 +11,7 @@ use proto::{Candidate, Generation, Member, Roster, Switch, WorkerId};
 use super::effect::Effect;
 use super::loss::Suspicion;
 use super::seat::Seat;
+use super::verdict::Verdict;
 use super::{Membership, Phase};
 
 /// A generation at work.
@@ -58,8 +59,8 @@ impl Membership {
         let workers = self.next_ring();
         let enough = match &self.phase {
             Phase::Gathering { needed, .. } => *needed,
-            // A drain is somebody's wish: the others go on, however few they are.
-            _ if switch == Switch::AtStepBoundary => 1,
+            // A drain is somebody's wish: the others go on, however few they are. A stop needs one that has the state.
+            _ if switch == Switch::AtStepBoundary || self.stop_by.is_some() => 1,
             _ => self.terms.min_world_size,
         };
         if workers.len() < enough.max(1) {
@@ -111,6 +112,11 @@ impl Membership {
 
     /// Goes over to gathering: too few workers are left.
     fn wait_for_more(&mut self, now: Duration) -> Vec<Effect> {
+        if self.stop_by.is_some() {
+            return self.end(Verdict::StoppedWhileWaiting {
+                checkpoint_step: self.checkpoint_step,
+            });
+        }
         let needed = self.terms.min_world_size.max(1);
         if !matches!(self.phase, Phase::Gathering { .. }) {
             self.phase = Phase::Gathering {

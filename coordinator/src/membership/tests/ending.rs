@@ -196,3 +196,24 @@ fn checkpoints_are_asked_for_by_number_recorded_once_and_told_to_the_next_genera
     };
     assert_eq!(roster.checkpoint_step, Some(9));
 }
+
+#[test]
+fn who_is_left_when_a_worker_is_lost_during_a_stop_stops_and_waits_for_nobody() {
+    let min_world_size = 3;
+    let mut membership = running_with(Terms {
+        min_world_size,
+        ..terms(3)
+    });
+    membership.handle(seconds(2.0), Event::StopRequested).unwrap();
+    let ring = [(1, "b"), (2, "a")];
+    assert_eq!(
+        leave(&mut membership, 2.1, 3, ""),
+        [lost(1, 3, "b", 7, goodbye("")), announced(2, &ring)]
+    );
+    assert_eq!(leave(&mut membership, 2.2, 2, "").len(), 2);
+    let verdict = Verdict::StoppedWhileWaiting { checkpoint_step: None };
+    assert_eq!(
+        leave(&mut membership, 2.3, 1, ""),
+        [lost(0, 1, "b", 7, goodbye("")), Effect::End(verdict)]
+    );
+}
