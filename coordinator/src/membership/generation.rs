@@ -164,7 +164,8 @@ impl Membership {
         let Phase::Running(running) = &self.phase else {
             return vec![];
         };
-        if running.previous.is_some() || self.stop_by.is_some() {
+        // Who has finished goes over to nothing at a step boundary.
+        if running.previous.is_some() || running.finish_by.is_some() || self.stop_by.is_some() {
             return vec![];
         }
         let next: Vec<WorkerId> = self.next_ring().iter().map(|seat| seat.worker()).collect();

@@ -103,3 +103,16 @@ fn nobody_is_planned_in_while_the_run_stops() {
     assert_eq!(join(&mut membership, 2.1, 4, "c"), [joined(4, "c", 4)]);
     assert_eq!(hear_from(&mut membership, 2.5, &[1, 2, 3, 4]), []);
 }
+
+#[test]
+fn nobody_is_planned_in_once_somebody_has_finished() {
+    let mut membership = running();
+    report(&mut membership, 2.0, 3, finished(Outcome::Completed));
+    let finish_by = 2.0 + Timing::default().finish_grace.as_secs_f64();
+    assert_eq!(join(&mut membership, 2.1, 4, "c"), [joined(4, "c", 4)]);
+    assert_eq!(hear_from(&mut membership, 2.5, &[1, 2, 3, 4]), []);
+    let Phase::Running(running) = &membership.phase else {
+        panic!("nobody is at work");
+    };
+    assert_eq!(running.finish_by, Some(seconds(finish_by)));
+}
