@@ -110,6 +110,8 @@ pub struct Membership {
     recorded_epochs: u32,
     losses: u32,
     damages: BTreeMap<WorkerId, u32>,
+    /// The newest step after which all members' digests were compared.
+    compared_step: Option<u64>,
     gaps: Gaps,
 }
 
@@ -158,6 +160,7 @@ impl Membership {
             recorded_epochs: past.recorded_epochs,
             losses: 0,
             damages: BTreeMap::new(),
+            compared_step: None,
             gaps: Gaps::default(),
             terms,
         };

@@ -90,3 +90,24 @@ fn without_a_majority_the_run_fails_and_can_be_resumed() {
     assert!(ending.resumable);
     assert_eq!(ending.outcome, Outcome::Failed);
 }
+
+#[test]
+fn a_digest_that_heartbeats_repeat_counts_once() {
+    let mut membership = running();
+    digest(&mut membership, 2.0, 1, 10, b"good");
+    digest(&mut membership, 2.0, 2, 10, b"good");
+    assert_eq!(
+        digest(&mut membership, 2.0, 3, 10, b"bad"),
+        [damaged(10, 1), told_to_copy(2)]
+    );
+    // Until there is a newer one, a worker tells the digest that it told before.
+    for _ in 0..3 {
+        assert_eq!(digest(&mut membership, 2.5, 1, 10, b"good"), []);
+        assert_eq!(digest(&mut membership, 2.5, 2, 10, b"good"), []);
+        assert_eq!(digest(&mut membership, 2.5, 3, 10, b"bad"), []);
+    }
+    for worker in 1..=3 {
+        assert_eq!(digest(&mut membership, 3.0, worker, 20, b"good"), []);
+    }
+    assert_eq!(membership.generation(), Generation(2));
+}
