@@ -84,6 +84,8 @@ pub struct Past {
     pub recorded_epochs: u32,
     /// How long the run has trained, as far as its results tell.
     pub elapsed: Duration,
+    /// How often it was taken over before, this time included.
+    pub takeovers: u32,
 }
 
 /// The membership of one run.
@@ -153,7 +155,8 @@ impl Membership {
             began: None,
             elapsed_before: past.elapsed,
             checkpoint_step: past.checkpoint_step,
-            checkpoint_requests: 0,
+            // Workers remember the number that they served last: those of this coordinator are above all before.
+            checkpoint_requests: u64::from(past.takeovers) << 32,
             stop_by: None,
             last_step: None,
             last_epoch: None,
@@ -260,7 +263,7 @@ impl Membership {
     }
 
     fn checkpoint_committed(&mut self, step: u64) -> Vec<Effect> {
-        if self.checkpoint_step >= Some(step) {
+        if self.verdict().is_some() || self.checkpoint_step >= Some(step) {
             return vec![];
         }
         self.checkpoint_step = Some(step);

@@ -13,6 +13,7 @@ fn past(is_at_work: bool) -> Past {
         checkpoint_step: Some(20),
         recorded_epochs: 2,
         elapsed: seconds(100.0),
+        takeovers: 1,
     }
 }
 
@@ -152,4 +153,29 @@ fn what_was_suspected_or_waited_for_before_the_sleep_is_waited_for_anew() {
         report(&mut membership, 1001.0, 3, finished(Outcome::Stopped))[..],
         [Effect::End(Verdict::Stopped { .. })]
     ));
+}
+
+#[test]
+fn requests_for_checkpoints_are_numbered_on_so_that_workers_do_not_take_them_for_served() {
+    let mut membership = running();
+    let number_of = |membership: &mut Membership| {
+        let effects = membership.handle(seconds(2.0), Event::CheckpointRequested);
+        match effects.unwrap()[..] {
+            [Effect::RequestCheckpoint { number }] => number,
+            ref other => panic!("expected a request, got {other:?}"),
+        }
+    };
+    let (first, second) = (number_of(&mut membership), number_of(&mut membership));
+    let third = number_of(&mut taken_over());
+    assert!(first < second && second < third, "{first} {second} {third}");
+}
+
+#[test]
+fn a_checkpoint_that_is_committed_after_the_end_is_no_news() {
+    let mut membership = running();
+    membership.handle(seconds(2.0), Event::AbortRequested).unwrap();
+    let before = membership.clone();
+    let committed = Event::CheckpointCommitted { step: 9 };
+    assert_eq!(membership.handle(seconds(2.1), committed), Ok(vec![]));
+    assert_eq!(membership, before);
 }
