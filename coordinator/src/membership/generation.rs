@@ -41,6 +41,11 @@ impl Running {
         std::iter::once(&self.roster).chain(&self.previous)
     }
 
+    /// The roster whose members are known to have the state: newcomers of a planned one copy it yet.
+    fn at_work(&self) -> &Roster {
+        self.previous.as_ref().unwrap_or(&self.roster)
+    }
+
     pub(super) fn is_member(&self, worker: WorkerId) -> bool {
         self.rank_of(worker).is_some()
     }
@@ -56,14 +61,15 @@ impl Running {
 impl Membership {
     /// Announces the generation that follows, with everybody who is there and does not want to leave.
     pub(super) fn announce(&mut self, now: Duration, switch: Switch, damaged: Vec<WorkerId>) -> Vec<Effect> {
-        let workers = self.next_ring();
         let enough = match &self.phase {
             Phase::Gathering { needed, .. } => *needed,
             // A drain is somebody's wish: the others go on, however few they are. A stop needs one that has the state.
             _ if switch == Switch::AtStepBoundary || self.stop_by.is_some() => 1,
             _ => self.terms.min_world_size,
         };
-        if workers.len() < enough.max(1) {
+        let enough = enough.max(1);
+        let workers = self.next_ring(enough);
+        if workers.len() < enough {
             return self.wait_for_more(now);
         }
         let members = workers
@@ -131,22 +137,27 @@ impl Membership {
     /// Returns the seats of the next ring in its order: members of the current one first and in their order, so that rank
     /// 0 is one that has the state; workers of one host side by side, so that a ring over h hosts crosses between hosts h
     /// times.
-    fn next_ring(&self) -> Vec<&Seat> {
-        let roster = self.roster();
-        let old_rank = |seat: &Seat| {
-            roster
-                .and_then(|roster| roster.find(seat.worker()))
-                .map(|member| member.rank)
+    ///
+    /// Who wants to leave stays while no other member has the state, or there would not be `enough`; it asks again.
+    fn next_ring(&self, enough: usize) -> Vec<&Seat> {
+        let old_rank = |seat: &&Seat| match &self.phase {
+            Phase::Running(running) => running.rank_of(seat.worker()),
+            Phase::Gathering { .. } | Phase::Finished { .. } => None,
         };
-        let mut ordered: Vec<&Seat> = self.seats.iter().filter(|seat| !seat.left).collect();
-        ordered.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
-        let staying: Vec<&Seat> = ordered.iter().copied().filter(|seat| !seat.is_draining).collect();
-        // When everybody wants to leave, one stays to the end: it has the state.
-        let mut staying = if staying.is_empty() {
-            ordered.into_iter().take(1).collect()
-        } else {
-            staying
+        let has_state = |seat: &&Seat| match &self.phase {
+            Phase::Running(running) => running.at_work().find(seat.worker()).is_some(),
+            Phase::Gathering { .. } | Phase::Finished { .. } => false,
         };
+        let (mut leaving, mut staying): (Vec<&Seat>, Vec<&Seat>) =
+            self.seats.iter().partition(|seat| seat.is_draining);
+        leaving.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
+        for seat in leaving {
+            let is_without_state = has_state(&seat) && !staying.iter().any(has_state);
+            if is_without_state || staying.len() < enough {
+                staying.push(seat);
+            }
+        }
+        staying.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
         let mut hosts: Vec<&str> = Vec::new();
         for seat in &staying {
             if !hosts.contains(&seat.candidate.host.as_str()) {
@@ -168,7 +179,7 @@ impl Membership {
         if running.previous.is_some() || running.finish_by.is_some() || self.stop_by.is_some() {
             return vec![];
         }
-        let next: Vec<WorkerId> = self.next_ring().iter().map(|seat| seat.worker()).collect();
+        let next: Vec<WorkerId> = self.next_ring(1).iter().map(|seat| seat.worker()).collect();
         let current: Vec<WorkerId> = running
             .roster
             .members()

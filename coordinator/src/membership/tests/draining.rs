@@ -117,3 +117,40 @@ fn who_was_left_behind_by_a_worker_that_was_let_go_is_not_left_waiting() {
         [announced(3, &ring)]
     );
 }
+
+#[test]
+fn a_worker_that_asked_to_be_let_go_stays_while_nobody_else_has_the_state() {
+    let mut membership = Membership::new(terms(2), Duration::ZERO);
+    join(&mut membership, 0.0, 1, "a");
+    join(&mut membership, 0.0, 2, "b");
+    hear_from(&mut membership, 1.0, &[1, 2]);
+    join(&mut membership, 2.0, 3, "c");
+    assert_eq!(drain(&mut membership, 2.0, 1), []);
+    // Worker 3 has copied nothing yet.
+    let ring = [(1, "a"), (3, "c")];
+    assert_eq!(
+        leave(&mut membership, 2.1, 2, ""),
+        [lost(1, 2, "b", 7, goodbye("")), announced(3, &ring)]
+    );
+    assert_eq!(
+        hear_from(&mut membership, 3.0, &[1, 3]),
+        [planned(4, &[(3, "c")])]
+    );
+}
+
+#[test]
+fn a_worker_that_asked_to_be_let_go_stays_while_there_would_be_too_few() {
+    let min_world_size = 2;
+    let mut membership = running_with(Terms {
+        min_world_size,
+        ..terms(3)
+    });
+    assert_eq!(
+        drain(&mut membership, 2.0, 1),
+        [planned(2, &[(3, "b"), (2, "a")])]
+    );
+    assert_eq!(
+        leave(&mut membership, 2.1, 2, ""),
+        [lost(1, 2, "a", 7, goodbye("")), announced(3, &[(3, "b"), (1, "b")])]
+    );
+}
