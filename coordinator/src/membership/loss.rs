@@ -253,18 +253,18 @@ impl Membership {
         let Phase::Running(running) = &self.phase else {
             return None;
         };
-        let is_busy = |worker: WorkerId| {
-            let mut seats = self.seats.iter();
-            seats.find(|seat| {
-                seat.worker() == worker && seat.finished.is_none() && seat.activity != Activity::Waiting
-            })
-        };
-        let members = running.roster.members().iter();
-        let newest = members
-            .filter_map(|member| is_busy(member.worker))
-            .map(|seat| seat.progress_at)
-            .max();
-        Some(newest? + self.gaps.limit(self.terms.timing.stall_patience))
+        let seats = self.seats.iter();
+        let unfinished = seats.filter(|seat| {
+            seat.finished.is_none() && running.roster.find(seat.worker()).is_some()
+        });
+        // Who waits is no reason to, but when it gets something done, as in copying a state, the run does.
+        let mut is_anybody_busy = false;
+        let mut newest = Duration::ZERO;
+        for seat in unfinished {
+            is_anybody_busy |= seat.activity != Activity::Waiting;
+            newest = newest.max(seat.progress_at);
+        }
+        is_anybody_busy.then(|| newest + self.gaps.limit(self.terms.timing.stall_patience))
     }
 
     /// Names who keeps the others waiting: the one that does not wait itself. When all wait, a link swallows what it is

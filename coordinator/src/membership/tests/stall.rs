@@ -112,3 +112,20 @@ fn who_waits_for_a_generation_or_has_finished_is_not_stuck() {
     });
     assert_eq!(effects, []);
 }
+
+#[test]
+fn while_somebody_copies_the_state_the_run_is_not_stuck() {
+    let mut membership = running();
+    let effects = live(&mut membership, 2..200, |second, worker| match worker {
+        3 => Vitals {
+            activity: Activity::Waiting,
+            progress: second,
+            ..TRAINING
+        },
+        _ => Vitals {
+            waits_for_left: true,
+            ..TRAINING
+        },
+    });
+    assert_eq!(effects, []);
+}
