@@ -367,7 +367,8 @@ impl<'a> Training<'a> {
         state.exponents.settle(step.step, &totals.magnitudes);
         let every = u64::from(self.parts.recipe.hash_every);
         if every > 0 && state.step.is_multiple_of(every) {
-            info!(step = state.step, hash = %state.hash().state, "state");
+            let generation = self.parts.ring.group().generation();
+            info!(%generation, step = state.step, hash = %state.hash().state, "state");
         }
         Ok(Update::Applied)
     }
