@@ -128,6 +128,25 @@ fn a_frozen_worker_is_taken_off_the_list_and_comes_back_when_it_wakes() {
 }
 
 #[test]
+fn a_worker_at_a_twentieth_of_its_speed_keeps_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = started(folder.path(), 2);
+    for _ in 0..40 {
+        cluster.workers[1].signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(475));
+        cluster.workers[1].signal(Signal::CONT);
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let run = assert_same_result(cluster);
+    assert_eq!(
+        (run.count("lost"), run.count("generation")),
+        (0, 1),
+        "{:?}",
+        run.events()
+    );
+}
+
+#[test]
 fn a_coordinator_may_die_and_come_back_while_workers_train_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = started(folder.path(), 2);

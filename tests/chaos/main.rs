@@ -145,8 +145,24 @@ fn inject(cluster: &mut Cluster, fault: Fault, schedule: &mut Schedule) {
             cluster.add_worker(&[]);
         }
         Fault::FreezeWorker => {
+            let silent = |cluster: &Cluster| {
+                cluster
+                    .coordinator
+                    .output()
+                    .matches("was lost: no heartbeat")
+                    .count()
+            };
+            let before = silent(cluster);
             cluster.workers[victim].signal(Signal::STOP);
-            sleep(Duration::from_secs(7));
+            let frozen = Instant::now();
+            while silent(cluster) == before && cluster.coordinator.is_running() {
+                assert!(
+                    frozen.elapsed() < Duration::from_secs(15),
+                    "a frozen worker is taken off the list"
+                );
+                sleep(Duration::from_millis(20));
+            }
+            sleep(schedule.pause());
             cluster.workers[victim].signal(Signal::CONT);
         }
         Fault::KillCoordinator => {
