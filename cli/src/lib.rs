@@ -7,6 +7,7 @@
 //! | [`train`] | a coordinator and worker processes on this machine |
 //! | [`val`] | metrics of a weights file on a data set |
 //! | [`predict`] | pictures with boxes on them |
+//! | [`export`] | a weights file for other runtimes |
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
 //! | `coordinator`, `worker` | the same code as the programs of those names |
@@ -14,6 +15,7 @@
 //! Results go to standard output, everything else to standard error.
 
 mod draw;
+mod export;
 mod hash;
 mod predict;
 mod status;
@@ -44,6 +46,8 @@ enum Command {
     Val(val::Args),
     /// Find objects in pictures
     Predict(predict::Args),
+    /// Write a weights file for other runtimes (ONNX)
+    Export(export::Args),
     /// Print the SHA-256 of a weights file or of a run's training state
     Hash(hash::Args),
     /// Show where a run stands
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::main(*args),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Coordinator(args) => return coordinator::command::main(*args),
