@@ -18,16 +18,18 @@ pub struct RecipeArgs {
     /// Recipe file (TOML) that gives the values of flags that are absent.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    #[arg(long, value_name = "NAME", help = described("Model: yolov8n, yolov8s, yolov8m, yolov8l or yolov8x", |r| r.model.clone()))]
+    #[arg(long, value_name = "NAME", help = described("Model: yolov8n, -s, -m, -l or -x, or yolo11n, -s, -m, -l or -x", |r| r.model.clone()))]
     pub model: Option<String>,
     #[arg(long, value_name = "PATH", help = described("Data set: a data.yaml, a folder, or \"shapes\" for the built-in set", |r| r.data.clone()))]
     pub data: Option<String>,
     #[arg(
         long,
         value_name = "FILE",
-        help = "Weights to start from (.safetensors); fresh ones otherwise"
+        help = "Weights to start from (.safetensors or .pt), also for other classes; fresh ones otherwise"
     )]
     pub weights: Option<String>,
+    #[arg(long, value_name = "LAYERS", help = described("First layers whose parameters and statistics stay as they start", |r| r.freeze))]
+    pub freeze: Option<u32>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
@@ -203,7 +205,8 @@ impl RecipeArgs {
                 hash_every,
                 checkpoint_every,
                 save_period,
-                digest_every
+                digest_every,
+                freeze
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);

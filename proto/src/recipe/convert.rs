@@ -27,7 +27,7 @@ impl From<Recipe> for wire::Recipe {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib, hash_every,
+            nonfinite_max, bucket_mib, hash_every, freeze,
             checkpoint_every, save_period, digest_every,
         }
             micro_batch: micro_batch,
@@ -59,7 +59,7 @@ impl TryFrom<wire::Recipe> for Recipe {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib, hash_every,
+            nonfinite_max, bucket_mib, hash_every, freeze,
             checkpoint_every, save_period, digest_every,
         }
             micro_batch: Some(recipe.micro_batch),
@@ -90,6 +90,7 @@ mod tests {
             model: "yolov8s".into(),
             data: "photos.yaml".into(),
             weights: Some("start.safetensors".into()),
+            freeze: 9,
             epochs: 11,
             batch: 64,
             imgsz: 320,

@@ -35,6 +35,8 @@ pub struct Recipe {
     /// Path of the weights to start from; fresh weights when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Number of first layers whose parameters and statistics stay as they start.
+    pub freeze: u32,
     /// Passes over the data.
     pub epochs: u32,
     /// Images in a global batch, whatever the world size.
@@ -133,6 +135,7 @@ impl Default for Recipe {
             model: "yolov8n".into(),
             data: "shapes".into(),
             weights: None,
+            freeze: 0,
             // Ultralytics' defaults of the same names, tuned on COCO.
             epochs: 100,
             batch: 16,

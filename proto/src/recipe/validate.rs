@@ -9,7 +9,10 @@ use std::ops::RangeInclusive;
 use super::{Recipe, RecipeError};
 
 /// The models that a recipe can name.
-pub const MODELS: [&str; 5] = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"];
+pub const MODELS: [&str; 10] = [
+    "yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolo11n", "yolo11s", "yolo11m", "yolo11l",
+    "yolo11x",
+];
 
 impl Recipe {
     /// Checks every value against its range.
@@ -71,7 +74,9 @@ impl Recipe {
         within("checkpoint_every", self.checkpoint_every, 0..=1_000_000)?;
         within("save_period", self.save_period, 0..=100_000)?;
         within("digest_every", self.digest_every, 0..=1_000_000)?;
-        within("hash_every", self.hash_every, 0..=1_000_000)
+        within("hash_every", self.hash_every, 0..=1_000_000)?;
+        // How many layers there are is the model's business.
+        within("freeze", self.freeze, 0..=1000)
     }
 
     fn validate_augmentation(&self) -> Result<(), RecipeError> {
