@@ -143,15 +143,19 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
 pub fn augment_config(recipe: &Recipe) -> AugmentConfig {
     AugmentConfig {
         mosaic: recipe.mosaic,
+        mixup: recipe.mixup,
+        cutmix: recipe.cutmix,
         degrees: recipe.degrees,
         translate: recipe.translate,
         scale: recipe.scale,
         shear: recipe.shear,
+        perspective: recipe.perspective,
         hsv_h: recipe.hsv_h,
         hsv_s: recipe.hsv_s,
         hsv_v: recipe.hsv_v,
         flipud: recipe.flipud,
         fliplr: recipe.fliplr,
+        bgr: recipe.bgr,
     }
 }
 
@@ -166,6 +170,7 @@ fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
         seed: recipe.seed,
         close_mosaic: recipe.close_mosaic,
         image_size: recipe.imgsz,
+        multi_scale: recipe.multi_scale,
     }
 }
 

@@ -88,13 +88,20 @@ impl Recipe {
             ("scale", self.scale),
             ("flipud", self.flipud),
             ("fliplr", self.fliplr),
+            ("bgr", self.bgr),
             ("mosaic", self.mosaic),
+            ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
         ] {
             within(key, value, FRACTION)?;
         }
         within("degrees", self.degrees, 0.0..=180.0)?;
         // At 90 degrees an image is sheared to nothing.
         within("shear", self.shear, 0.0..=80.0)?;
+        // Beyond it the corners of a mosaic lie behind the eye.
+        within("perspective", self.perspective, 0.0..=0.001)?;
+        // Below 1, so that a size is left.
+        within("multi_scale", self.multi_scale, 0.0..=0.95)?;
         within("close_mosaic", self.close_mosaic, 0..=100_000)
     }
 
