@@ -244,49 +244,6 @@ fn check_job(job: &JobSpec) -> Complaints {
     complaints
 }
 
-#[test]
-#[ignore = "needs kubectl"]
-fn every_overlay_builds_has_its_types_and_keeps_what_is_asked_of_it() {
-    for overlay in OVERLAYS {
-        let objects = build(overlay);
-        for object in &objects {
-            let name = object["metadata"]["name"].as_str().unwrap();
-            typed(object).unwrap_or_else(|error| panic!("{overlay}: {} {name}: {error}", kind(object)));
-        }
-        assert_eq!(check(&objects), Complaints::new(), "{overlay}");
-    }
-}
-
-#[test]
-#[ignore = "needs kubectl"]
-fn workers_ask_for_gpus_pods_get_certificates_of_their_own_and_jobs_wait_in_the_queue() {
-    let find = |overlay: &str, name: &str| {
-        let objects = build(overlay);
-        let job = objects.into_iter().find(|object| kind(object) == name);
-        job.unwrap_or_else(|| panic!("{overlay} has no {name}"))
-    };
-    let gpu = find("gpu", "Job");
-    let container = &gpu["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "1");
-    let job = find("mtls", "Job");
-    let volumes = job["spec"]["template"]["spec"]["volumes"]
-        .as_array()
-        .unwrap()
-        .clone();
-    let certs = volumes.iter().find(|volume| volume["name"] == "certs").unwrap();
-    assert_eq!(
-        certs["csi"]["volumeAttributes"]["csi.cert-manager.io/uri-sans"],
-        "ringmaster://worker/${POD_NAME}"
-    );
-    assert_eq!(certs["secret"], Value::Null);
-    let queued = find("kueue", "Job");
-    assert_eq!(
-        queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"],
-        "ringmaster"
-    );
-    assert_eq!(queued["spec"]["suspend"], true);
-}
-
 /// Sets the value at a path to null in the first object of a kind.
 fn without(mut objects: Vec<Value>, of: &str, path: &str) -> Vec<Value> {
     let object = objects.iter_mut().find(|object| kind(object) == of).unwrap();
@@ -297,52 +254,100 @@ fn without(mut objects: Vec<Value>, of: &str, path: &str) -> Vec<Value> {
     objects
 }
 
-#[test]
-#[ignore = "needs kubectl"]
-fn whoever_drops_a_safeguard_is_told() {
-    let pod = "/spec/template/spec";
-    let cases = [
-        (
-            "Job",
-            format!("{pod}/securityContext/runAsNonRoot"),
-            "worker: runAsNonRoot",
-        ),
-        (
-            "StatefulSet",
-            format!("{pod}/securityContext/runAsNonRoot"),
-            "coordinator: runAsNonRoot",
-        ),
-        (
-            "Job",
-            format!("{pod}/terminationGracePeriodSeconds"),
-            "worker: a grace period of 120 s",
-        ),
-        (
-            "Job",
-            "/spec/podReplacementPolicy".into(),
-            "worker: podReplacementPolicy Failed",
-        ),
-        (
-            "Job",
-            "/spec/podFailurePolicy".into(),
-            "worker: a failure policy that ignores disruptions",
-        ),
-        (
-            "Job",
-            format!("{pod}/containers/0/securityContext"),
-            "worker: a read-only root file system",
-        ),
-        (
-            "Job",
-            format!("{pod}/containers/0/readinessProbe"),
-            "worker: probes by `ringmaster health`",
-        ),
-    ];
-    for (of, path, complaint) in cases {
-        let complaints = check(&without(build("cpu"), of, &path));
-        assert!(
-            complaints.iter().any(|found| found == complaint),
-            "without {path}: {complaints:?}"
+/// A name to skip them by.
+mod needs_kubectl {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn every_overlay_builds_has_its_types_and_keeps_what_is_asked_of_it() {
+        for overlay in OVERLAYS {
+            let objects = build(overlay);
+            for object in &objects {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                typed(object).unwrap_or_else(|error| panic!("{overlay}: {} {name}: {error}", kind(object)));
+            }
+            assert_eq!(check(&objects), Complaints::new(), "{overlay}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn workers_ask_for_gpus_pods_get_certificates_of_their_own_and_jobs_wait_in_the_queue() {
+        let find = |overlay: &str, name: &str| {
+            let objects = build(overlay);
+            let job = objects.into_iter().find(|object| kind(object) == name);
+            job.unwrap_or_else(|| panic!("{overlay} has no {name}"))
+        };
+        let gpu = find("gpu", "Job");
+        let container = &gpu["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "1");
+        let job = find("mtls", "Job");
+        let volumes = job["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let certs = volumes.iter().find(|volume| volume["name"] == "certs").unwrap();
+        assert_eq!(
+            certs["csi"]["volumeAttributes"]["csi.cert-manager.io/uri-sans"],
+            "ringmaster://worker/${POD_NAME}"
         );
+        assert_eq!(certs["secret"], Value::Null);
+        let queued = find("kueue", "Job");
+        assert_eq!(
+            queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"],
+            "ringmaster"
+        );
+        assert_eq!(queued["spec"]["suspend"], true);
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn whoever_drops_a_safeguard_is_told() {
+        let pod = "/spec/template/spec";
+        let cases = [
+            (
+                "Job",
+                format!("{pod}/securityContext/runAsNonRoot"),
+                "worker: runAsNonRoot",
+            ),
+            (
+                "StatefulSet",
+                format!("{pod}/securityContext/runAsNonRoot"),
+                "coordinator: runAsNonRoot",
+            ),
+            (
+                "Job",
+                format!("{pod}/terminationGracePeriodSeconds"),
+                "worker: a grace period of 120 s",
+            ),
+            (
+                "Job",
+                "/spec/podReplacementPolicy".into(),
+                "worker: podReplacementPolicy Failed",
+            ),
+            (
+                "Job",
+                "/spec/podFailurePolicy".into(),
+                "worker: a failure policy that ignores disruptions",
+            ),
+            (
+                "Job",
+                format!("{pod}/containers/0/securityContext"),
+                "worker: a read-only root file system",
+            ),
+            (
+                "Job",
+                format!("{pod}/containers/0/readinessProbe"),
+                "worker: probes by `ringmaster health`",
+            ),
+        ];
+        for (of, path, complaint) in cases {
+            let complaints = check(&without(build("cpu"), of, &path));
+            assert!(
+                complaints.iter().any(|found| found == complaint),
+                "without {path}: {complaints:?}"
+            );
+        }
     }
 }

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, alias = "world_size", value_name = "N")]
     pub world_size: usize,
 
-    /// Address and port that workers connect to [default: 0.0.0.0:50051, with --insecure 127.0.0.1:50051].
+    /// Address and port that workers connect to [default: port 50051 on all addresses, with --insecure on 127.0.0.1].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 

@@ -217,12 +217,10 @@ pub(crate) async fn count_open(streams: &mut [TcpStream]) -> usize {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut open = 0;
     for stream in streams {
-        let mut byte = [0];
-        // Nothing to read and no end: still open.
-        if timeout(Duration::from_millis(1), stream.read(&mut byte))
-            .await
-            .is_err()
-        {
+        // The server's first settings may be there to read. Then nothing and no end: still open.
+        let mut bytes = [0; 256];
+        let end = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
+        if timeout(Duration::from_millis(2), end).await.is_err() {
             open += 1;
         }
     }

@@ -97,10 +97,8 @@ async fn connections_that_say_nothing_are_limited_and_closed() {
         silent.extend(attacker.connect_and_say(hello).await);
     }
     let held = attacker::count_open(&mut silent).await;
-    assert!(
-        held <= ConnectionLimits::COORDINATOR.per_address,
-        "{held} are held"
-    );
+    let limit = ConnectionLimits::COORDINATOR.per_address;
+    assert!((limit / 2..=limit).contains(&held), "{held} of 400 are held");
     victim.report("400 silent connections", SLACK_BYTES);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(attacker::count_open(&mut silent).await, 0, "closed after 10 s");
