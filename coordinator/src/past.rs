@@ -121,10 +121,12 @@ impl Home {
                     past.is_at_work = !config.workers_are_gone;
                 }
                 Record::Stopped { .. } => past.is_at_work = false,
-                Record::CheckpointCommitted { .. } | Record::Resumed => {}
+                Record::CheckpointCommitted { .. } => {}
+                Record::Resumed => past.takeovers += 1,
                 Record::Ended { reason, .. } => return Err(HomeError::Ended { path, reason }),
             }
         }
+        past.takeovers += 1;
         let run = run.ok_or_else(|| RunDirectoryError::NoRun {
             path,
             reason: "its journal does not say which run it is".to_owned(),

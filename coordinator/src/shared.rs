@@ -84,7 +84,11 @@ impl Shared {
         let mut effects = membership.handle(self.now(), event)?;
         if let Err(error) = self.make_durable(&membership, &effects) {
             let reason = error.to_string();
-            effects = membership.handle(self.now(), Event::StorageFailed { reason })?;
+            let failed = membership.handle(self.now(), Event::StorageFailed { reason })?;
+            // Nothing follows when the run is over already: then its end is told, though it is not on disk.
+            if !failed.is_empty() {
+                effects = failed;
+            }
         }
         for effect in effects {
             self.publish(&effect, &membership);
@@ -160,9 +164,9 @@ impl Shared {
                     if late > self.lease / LATE_FRACTION {
                         warn!(seconds = late.as_secs_f64(), "this process was not running; nobody is blamed for the silence");
                         let _ = self.handle(Event::WasAsleep).await;
-                    } else {
-                        let _ = self.handle(Event::DeadlineReached).await;
                     }
+                    // What is nobody's silence, a reminder say, is still due.
+                    let _ = self.handle(Event::DeadlineReached).await;
                 }
             }
         }

@@ -17,6 +17,9 @@ impl Membership {
         let Phase::Running(running) = &self.phase else {
             return vec![];
         };
+        if self.compared_step >= Some(step) {
+            return vec![];
+        }
         let digest_of = |worker: WorkerId| {
             let mut seats = self.seats.iter();
             let seat = seats.find(|seat| seat.worker() == worker)?;
@@ -31,6 +34,8 @@ impl Membership {
         let Some(told) = told else {
             return vec![];
         };
+        // Heartbeats repeat a digest until there is a newer one; it counts once.
+        self.compared_step = Some(step);
         let votes = |digest: Fingerprint| told.iter().filter(|(_, other)| *other == digest).count();
         if told.iter().all(|(_, digest)| *digest == told[0].1) {
             return vec![];

@@ -11,6 +11,7 @@ use proto::{Candidate, Generation, Member, Roster, Switch, WorkerId};
 use super::effect::Effect;
 use super::loss::Suspicion;
 use super::seat::Seat;
+use super::verdict::Verdict;
 use super::{Membership, Phase};
 
 /// A generation at work.
@@ -40,22 +41,35 @@ impl Running {
         std::iter::once(&self.roster).chain(&self.previous)
     }
 
+    /// The roster whose members are known to have the state: newcomers of a planned one copy it yet.
+    fn at_work(&self) -> &Roster {
+        self.previous.as_ref().unwrap_or(&self.roster)
+    }
+
     pub(super) fn is_member(&self, worker: WorkerId) -> bool {
-        self.rosters().any(|roster| roster.find(worker).is_some())
+        self.rank_of(worker).is_some()
+    }
+
+    /// The worker's rank in the newest roster that it is in.
+    pub(super) fn rank_of(&self, worker: WorkerId) -> Option<usize> {
+        self.rosters()
+            .find_map(|roster| roster.find(worker))
+            .map(|member| member.rank)
     }
 }
 
 impl Membership {
     /// Announces the generation that follows, with everybody who is there and does not want to leave.
     pub(super) fn announce(&mut self, now: Duration, switch: Switch, damaged: Vec<WorkerId>) -> Vec<Effect> {
-        let workers = self.next_ring();
         let enough = match &self.phase {
             Phase::Gathering { needed, .. } => *needed,
-            // A drain is somebody's wish: the others go on, however few they are.
-            _ if switch == Switch::AtStepBoundary => 1,
+            // A drain is somebody's wish: the others go on, however few they are. A stop needs one that has the state.
+            _ if switch == Switch::AtStepBoundary || self.stop_by.is_some() => 1,
             _ => self.terms.min_world_size,
         };
-        if workers.len() < enough.max(1) {
+        let enough = enough.max(1);
+        let workers = self.next_ring(enough);
+        if workers.len() < enough {
             return self.wait_for_more(now);
         }
         let members = workers
@@ -74,18 +88,19 @@ impl Membership {
         roster.switch = switch;
         roster.checkpoint_step = self.checkpoint_step;
         roster.damaged = damaged;
-        let (previous, breaks, breaks_step) = match &mut self.phase {
+        let (previous, suspicions, breaks, breaks_step) = match &mut self.phase {
             Phase::Running(running) => (
                 (switch == Switch::AtStepBoundary).then(|| running.roster.clone()),
+                running.take_suspicions(&roster),
                 std::mem::take(&mut running.breaks),
                 running.breaks_step,
             ),
-            _ => (None, Vec::new(), 0),
+            _ => (None, Vec::new(), Vec::new(), 0),
         };
         self.phase = Phase::Running(Running {
             roster: roster.clone(),
             previous,
-            suspicions: Vec::new(),
+            suspicions,
             finish_by: None,
             breaks,
             breaks_step,
@@ -103,6 +118,11 @@ impl Membership {
 
     /// Goes over to gathering: too few workers are left.
     fn wait_for_more(&mut self, now: Duration) -> Vec<Effect> {
+        if self.stop_by.is_some() {
+            return self.end(Verdict::StoppedWhileWaiting {
+                checkpoint_step: self.checkpoint_step,
+            });
+        }
         let needed = self.terms.min_world_size.max(1);
         if !matches!(self.phase, Phase::Gathering { .. }) {
             self.phase = Phase::Gathering {
@@ -117,22 +137,27 @@ impl Membership {
     /// Returns the seats of the next ring in its order: members of the current one first and in their order, so that rank
     /// 0 is one that has the state; workers of one host side by side, so that a ring over h hosts crosses between hosts h
     /// times.
-    fn next_ring(&self) -> Vec<&Seat> {
-        let roster = self.roster();
-        let old_rank = |seat: &Seat| {
-            roster
-                .and_then(|roster| roster.find(seat.worker()))
-                .map(|member| member.rank)
+    ///
+    /// Who wants to leave stays while no other member has the state, or there would not be `enough`; it asks again.
+    fn next_ring(&self, enough: usize) -> Vec<&Seat> {
+        let old_rank = |seat: &&Seat| match &self.phase {
+            Phase::Running(running) => running.rank_of(seat.worker()),
+            Phase::Gathering { .. } | Phase::Finished { .. } => None,
         };
-        let mut ordered: Vec<&Seat> = self.seats.iter().filter(|seat| !seat.left).collect();
-        ordered.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
-        let staying: Vec<&Seat> = ordered.iter().copied().filter(|seat| !seat.is_draining).collect();
-        // When everybody wants to leave, one stays to the end: it has the state.
-        let mut staying = if staying.is_empty() {
-            ordered.into_iter().take(1).collect()
-        } else {
-            staying
+        let has_state = |seat: &&Seat| match &self.phase {
+            Phase::Running(running) => running.at_work().find(seat.worker()).is_some(),
+            Phase::Gathering { .. } | Phase::Finished { .. } => false,
         };
+        let (mut leaving, mut staying): (Vec<&Seat>, Vec<&Seat>) =
+            self.seats.iter().partition(|seat| seat.is_draining);
+        leaving.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
+        for seat in leaving {
+            let is_without_state = has_state(&seat) && !staying.iter().any(has_state);
+            if is_without_state || staying.len() < enough {
+                staying.push(seat);
+            }
+        }
+        staying.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
         let mut hosts: Vec<&str> = Vec::new();
         for seat in &staying {
             if !hosts.contains(&seat.candidate.host.as_str()) {
@@ -150,10 +175,11 @@ impl Membership {
         let Phase::Running(running) = &self.phase else {
             return vec![];
         };
-        if running.previous.is_some() || self.stop_by.is_some() {
+        // Who has finished goes over to nothing at a step boundary.
+        if running.previous.is_some() || running.finish_by.is_some() || self.stop_by.is_some() {
             return vec![];
         }
-        let next: Vec<WorkerId> = self.next_ring().iter().map(|seat| seat.worker()).collect();
+        let next: Vec<WorkerId> = self.next_ring(1).iter().map(|seat| seat.worker()).collect();
         let current: Vec<WorkerId> = running
             .roster
             .members()

@@ -29,6 +29,17 @@ impl Running {
             .retain(|known| known.worker != worker || known.evidence != Evidence::WatchClosed);
     }
 
+    /// Takes out what is still to be decided when this roster follows: links are new after a switch at once, and only then;
+    /// a Watch stream that was closed still is.
+    pub(super) fn take_suspicions(&mut self, next: &Roster) -> Vec<Suspicion> {
+        let mut suspicions = std::mem::take(&mut self.suspicions);
+        suspicions.retain(|known| match next.switch {
+            Switch::AtStepBoundary => true,
+            Switch::Now => !known.evidence.is_link_lost() && next.find(known.worker).is_some(),
+        });
+        suspicions
+    }
+
     fn link_suspicion(&self, worker: WorkerId) -> Option<&Suspicion> {
         let mut suspicions = self.suspicions.iter();
         suspicions.find(|known| known.worker == worker && known.evidence.is_link_lost())
@@ -95,17 +106,19 @@ impl Membership {
         let roster = self.roster_of(sender)?.clone();
         let (reporter, accused) = neighbours(&roster, sender.worker, lost.neighbour)?;
         let Ok(seat) = self.seat_of(accused) else {
-            // It is lost already; the generation without it is on its way.
-            return Ok(vec![]);
+            // It went away before the reporter had gone over to the generation without it: no step boundary comes.
+            return Ok(self.announce(now, Switch::Now, Vec::new()));
         };
         let evidence = Evidence::LinkLost {
             reporter,
             reason: lost.reason,
         };
-        if self.seats[seat].watch.is_none() {
+        if self.is_cut_off(accused) {
             return Ok(self.lose(now, seat, evidence));
         }
-        if let Phase::Running(running) = &mut self.phase {
+        if let Phase::Running(running) = &mut self.phase
+            && running.link_suspicion(accused).is_none()
+        {
             running.suspicions.push(Suspicion {
                 worker: accused,
                 evidence,
@@ -134,12 +147,16 @@ impl Membership {
     pub(super) fn lose(&mut self, now: Duration, seat: usize, evidence: Evidence) -> Vec<Effect> {
         let seat = self.seats.remove(seat);
         let worker = seat.worker();
-        let rank = self
-            .roster()
-            .and_then(|roster| roster.find(worker))
-            .map(|member| member.rank);
-        let (Phase::Running(_), Some(rank)) = (&self.phase, rank) else {
-            // Waiting for a place, or not in the newest roster any more: nobody waits for it.
+        let rank = match &self.phase {
+            // A worker that was let go says goodbye when it has gone over; the others go over by themselves.
+            Phase::Running(running) if matches!(evidence, Evidence::Left { .. }) => {
+                running.roster.find(worker).map(|member| member.rank)
+            }
+            Phase::Running(running) => running.rank_of(worker),
+            Phase::Gathering { .. } | Phase::Finished { .. } => None,
+        };
+        let Some(rank) = rank else {
+            // Waiting for a place, or let go: nobody waits for it.
             return vec![Effect::RecordDeparted {
                 present: seat.present(),
                 evidence,
@@ -191,7 +208,7 @@ impl Membership {
             self.forget(worker);
             return vec![];
         };
-        if self.seats[seat].watch.is_none() || suspicion.evidence == Evidence::WatchClosed {
+        if suspicion.evidence == Evidence::WatchClosed {
             return self.lose(now, seat, suspicion.evidence);
         }
         self.make_ring_anew(now, worker, suspicion.evidence)
@@ -215,6 +232,16 @@ impl Membership {
         }
     }
 
+    /// Whether its Watch stream has closed. One that was not opened yet, by a worker that has just joined or that comes
+    /// back to a coordinator that was away, shows nothing.
+    fn is_cut_off(&self, worker: WorkerId) -> bool {
+        let Phase::Running(running) = &self.phase else {
+            return false;
+        };
+        let mut suspicions = running.suspicions.iter();
+        suspicions.any(|known| known.worker == worker && known.evidence == Evidence::WatchClosed)
+    }
+
     fn forget(&mut self, worker: WorkerId) {
         if let Phase::Running(running) = &mut self.phase {
             running.suspicions.retain(|known| known.worker != worker);
@@ -226,18 +253,18 @@ impl Membership {
         let Phase::Running(running) = &self.phase else {
             return None;
         };
-        let is_busy = |worker: WorkerId| {
-            let mut seats = self.seats.iter();
-            seats.find(|seat| {
-                seat.worker() == worker && seat.finished.is_none() && seat.activity != Activity::Waiting
-            })
-        };
-        let members = running.roster.members().iter();
-        let newest = members
-            .filter_map(|member| is_busy(member.worker))
-            .map(|seat| seat.progress_at)
-            .max();
-        Some(newest? + self.gaps.limit(self.terms.timing.stall_patience))
+        let seats = self.seats.iter();
+        let unfinished = seats.filter(|seat| {
+            seat.finished.is_none() && running.roster.find(seat.worker()).is_some()
+        });
+        // Who waits is no reason to, but when it gets something done, as in copying a state, the run does.
+        let mut is_anybody_busy = false;
+        let mut newest = Duration::ZERO;
+        for seat in unfinished {
+            is_anybody_busy |= seat.activity != Activity::Waiting;
+            newest = newest.max(seat.progress_at);
+        }
+        is_anybody_busy.then(|| newest + self.gaps.limit(self.terms.timing.stall_patience))
     }
 
     /// Names who keeps the others waiting: the one that does not wait itself. When all wait, a link swallows what it is

@@ -84,6 +84,8 @@ pub struct Past {
     pub recorded_epochs: u32,
     /// How long the run has trained, as far as its results tell.
     pub elapsed: Duration,
+    /// How often it was taken over before, this time included.
+    pub takeovers: u32,
 }
 
 /// The membership of one run.
@@ -110,6 +112,8 @@ pub struct Membership {
     recorded_epochs: u32,
     losses: u32,
     damages: BTreeMap<WorkerId, u32>,
+    /// The newest step after which all members' digests were compared.
+    compared_step: Option<u64>,
     gaps: Gaps,
 }
 
@@ -151,13 +155,15 @@ impl Membership {
             began: None,
             elapsed_before: past.elapsed,
             checkpoint_step: past.checkpoint_step,
-            checkpoint_requests: 0,
+            // Workers remember the number that they served last: those of this coordinator are above all before.
+            checkpoint_requests: u64::from(past.takeovers) << 32,
             stop_by: None,
             last_step: None,
             last_epoch: None,
             recorded_epochs: past.recorded_epochs,
             losses: 0,
             damages: BTreeMap::new(),
+            compared_step: None,
             gaps: Gaps::default(),
             terms,
         };
@@ -182,10 +188,7 @@ impl Membership {
             Event::CheckpointCommitted { step } => Ok(self.checkpoint_committed(step)),
             Event::CheckpointRequested => self.request_checkpoint(),
             Event::WasAsleep => {
-                for seat in &mut self.seats {
-                    seat.heard_at = seat.heard_at.max(now);
-                    seat.progress_at = now;
-                }
+                self.forgive(now);
                 Ok(vec![])
             }
             Event::StopRequested => Ok(self.stop(now)),
@@ -260,7 +263,7 @@ impl Membership {
     }
 
     fn checkpoint_committed(&mut self, step: u64) -> Vec<Effect> {
-        if self.checkpoint_step >= Some(step) {
+        if self.verdict().is_some() || self.checkpoint_step >= Some(step) {
             return vec![];
         }
         self.checkpoint_step = Some(step);
@@ -315,6 +318,22 @@ impl Membership {
     /// When the seat's lease lapses; `None` for a worker of which nothing more is expected.
     fn lease_end(&self, seat: &Seat) -> Option<Duration> {
         (!seat.left).then(|| seat.heard_at + self.terms.timing.lease)
+    }
+
+    /// Gives everybody the time again that passed while nobody could be heard.
+    fn forgive(&mut self, now: Duration) {
+        for seat in &mut self.seats {
+            seat.heard_at = seat.heard_at.max(now);
+            seat.progress_at = now;
+        }
+        let lease = self.terms.timing.lease;
+        if let Phase::Running(running) = &mut self.phase {
+            let suspicions = running.suspicions.iter_mut();
+            let waiting = suspicions.map(|suspicion| &mut suspicion.decide_at);
+            for at in waiting.chain(&mut running.finish_by).chain(&mut self.stop_by) {
+                *at = (*at).max(now + lease);
+            }
+        }
     }
 
     fn end(&mut self, verdict: Verdict) -> Vec<Effect> {

@@ -1,5 +1,7 @@
 //! Who may join, in which order, and who is missing.
 
+use proto::MAX_WORLD_SIZE;
+
 use super::*;
 
 #[test]
@@ -7,26 +9,13 @@ fn the_last_worker_to_join_begins_the_generation_with_hosts_kept_together() {
     let mut membership = Membership::new(terms(3), Duration::ZERO);
     for (members, (worker, host)) in [(1, "b"), (2, "a")].into_iter().enumerate() {
         let effects = membership.handle(seconds(0.5), Event::Joined(candidate(worker, host)));
-        let joined = Effect::RecordJoined {
-            present: present(worker, host),
-            members: members + 1,
-        };
-        assert_eq!(effects, Ok(vec![joined]));
+        assert_eq!(effects, Ok(vec![joined(worker, host, members + 1)]));
     }
     let effects = membership
         .handle(seconds(1.0), Event::Joined(candidate(3, "b")))
         .unwrap();
-    let ring = vec![member(0, 2, "a"), member(1, 1, "b"), member(2, 3, "b")];
-    assert_eq!(
-        effects,
-        [
-            Effect::RecordJoined {
-                present: present(3, "b"),
-                members: 3
-            },
-            Effect::Announce(Roster::new(Generation(1), ring).unwrap()),
-        ]
-    );
+    let ring = [(1, "b"), (3, "b"), (2, "a")];
+    assert_eq!(effects, [joined(3, "b", 3), announced(1, &ring)]);
     assert_eq!(membership.generation(), Generation(1));
 }
 
@@ -124,8 +113,6 @@ fn who_does_not_fit_is_refused_with_the_difference() {
         );
         assert_eq!(membership, before);
     }
-    let full = running().handle(seconds(2.0), Event::Joined(candidate(4, "c")));
-    assert_eq!(full, Err(Refusal::RunFull { world_size: 3 }));
 }
 
 #[test]
@@ -137,11 +124,7 @@ fn while_gathering_it_is_said_who_is_missing_and_a_lost_worker_frees_its_place()
     membership
         .handle(seconds(6.0), Event::Joined(candidate(2, "b")))
         .unwrap();
-    assert_eq!(membership.next_deadline(), Some(seconds(5.0)));
-    let departed = |worker, host, evidence| Effect::RecordDeparted {
-        present: present(worker, host),
-        evidence,
-    };
+    assert_eq!(membership.next_deadline(), Some(seconds(4.5)));
     let silent_for = seconds(6.0);
     assert_eq!(
         tick(&mut membership, 6.0),
@@ -154,9 +137,9 @@ fn while_gathering_it_is_said_who_is_missing_and_a_lost_worker_frees_its_place()
     };
     assert_eq!(tick(&mut membership, 10.0), [remind]);
     open_watch(&mut membership, 2, 8);
-    assert_eq!(close_watch(&mut membership, 10.5, 2, 7), []);
+    assert_eq!(close_watch_number(&mut membership, 10.4, 2, 7), []);
     assert_eq!(
-        close_watch(&mut membership, 10.5, 2, 8),
+        close_watch_number(&mut membership, 10.4, 2, 8),
         [departed(2, "b", Evidence::WatchClosed)]
     );
     assert_eq!(membership.next_deadline(), Some(seconds(20.0)));
@@ -174,9 +157,21 @@ fn a_rendezvous_that_takes_too_long_fails() {
     assert_eq!(tick(&mut membership, 2.0), []);
     let failure = Failure::NotEnoughWorkers {
         present: 1,
-        world_size: 2,
+        needed: 2,
         waited: seconds(3.0),
     };
     assert_eq!(tick(&mut membership, 3.0), failed(failure));
     assert_eq!(membership.next_deadline(), None);
+}
+
+#[test]
+fn a_run_has_at_most_as_many_workers_as_a_ring() {
+    let mut membership = Membership::new(terms(MAX_WORLD_SIZE), Duration::ZERO);
+    for worker in 1..=MAX_WORLD_SIZE as u128 {
+        join(&mut membership, 0.0, worker, "a");
+    }
+    assert_eq!(membership.roster().unwrap().world_size(), MAX_WORLD_SIZE);
+    let world_size = MAX_WORLD_SIZE;
+    let full = membership.handle(seconds(1.0), Event::Joined(candidate(99, "a")));
+    assert_eq!(full, Err(Refusal::RunFull { world_size }));
 }

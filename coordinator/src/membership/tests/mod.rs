@@ -1,16 +1,22 @@
 //! Table tests: one event, the new state, and the exact effects. Here are the parts that they share.
 
+mod damage;
+mod draining;
 mod ending;
 mod gathering;
+mod joining;
 mod loss;
 mod reports;
+mod stall;
+mod suspicion;
+mod takeover;
 
 use std::time::Duration;
 
 use proto::{
     Activity, Candidate, DatasetCard, Difference, EpochReport, Fingerprint, Finished, Generation, LinkLost,
-    Losses, Member, Metrics, ModelCard, Outcome, Refusal, RefusalKind, Report, RunId, Sender, StepReport,
-    WorkerId,
+    Losses, Member, Metrics, ModelCard, Outcome, Refusal, RefusalKind, Report, Roster, RunId, Sender,
+    StateDigest, StepReport, Switch, WorkerId,
 };
 
 use super::*;
@@ -25,6 +31,7 @@ pub(in crate::membership) fn terms(world_size: usize) -> Terms {
     Terms {
         run: RUN,
         world_size,
+        min_world_size: 1,
         version: "1.0".into(),
         timing: Timing::default(),
     }
@@ -69,18 +76,68 @@ fn present(worker: u128, host: &str) -> Present {
     }
 }
 
-fn member(rank: usize, worker: u128, host: &str) -> Member {
-    let Candidate {
-        worker,
-        host,
-        address,
-        ..
-    } = candidate(worker, host);
-    Member {
+/// The roster of these workers in ring order, to be gone over to at once.
+fn roster(generation: u64, members: &[(u128, &str)]) -> Roster {
+    let members = members.iter().enumerate().map(|(rank, &(worker, host))| {
+        let Candidate {
+            worker,
+            host,
+            address,
+            ..
+        } = candidate(worker, host);
+        Member {
+            rank,
+            worker,
+            host,
+            address,
+        }
+    });
+    Roster::new(Generation(generation), members.collect()).unwrap()
+}
+
+fn announced(generation: u64, members: &[(u128, &str)]) -> Effect {
+    Effect::Announce(roster(generation, members))
+}
+
+fn planned(generation: u64, members: &[(u128, &str)]) -> Effect {
+    let mut roster = roster(generation, members);
+    roster.switch = Switch::AtStepBoundary;
+    Effect::Announce(roster)
+}
+
+fn joined(worker: u128, host: &str, members: usize) -> Effect {
+    Effect::RecordJoined {
+        present: present(worker, host),
+        members,
+    }
+}
+
+fn lost(rank: usize, worker: u128, host: &str, step: u64, evidence: Evidence) -> Effect {
+    Effect::RecordLost {
+        present: present(worker, host),
         rank,
-        worker,
-        host,
-        address,
+        step,
+        evidence,
+    }
+}
+
+fn departed(worker: u128, host: &str, evidence: Evidence) -> Effect {
+    Effect::RecordDeparted {
+        present: present(worker, host),
+        evidence,
+    }
+}
+
+fn reset(reporter: usize) -> Evidence {
+    Evidence::LinkLost {
+        reporter,
+        reason: "reset".into(),
+    }
+}
+
+fn goodbye(reason: &str) -> Evidence {
+    Evidence::Left {
+        reason: reason.into(),
     }
 }
 
@@ -119,17 +176,31 @@ fn epoch(epoch: u32) -> EpochReport {
     }
 }
 
-/// Three workers on two hosts, joined in the order 1 (b), 2 (a), 3 (b); ranks are 2, 1, 3. Generation 1
-/// begins at 1 s, and every Watch stream is open with the worker's number as its id.
+const THREE: [(u128, &str); 3] = [(1, "b"), (3, "b"), (2, "a")];
+
+/// Three workers on two hosts, joined in the order 1 (b), 2 (a), 3 (b): ranks 0, 1 and 2 are workers 1, 3 and 2.
+/// Generation 1 begins at 1 s, every Watch stream is open with the worker's number as its id, and all have been heard
+/// in the generation.
 fn running() -> Membership {
-    let mut membership = Membership::new(terms(3), Duration::ZERO);
+    running_with(terms(3))
+}
+
+fn running_with(terms: Terms) -> Membership {
+    let mut membership = Membership::new(terms, Duration::ZERO);
     for (worker, host) in [(1, "b"), (2, "a"), (3, "b")] {
-        membership
-            .handle(seconds(1.0), Event::Joined(candidate(worker, host)))
-            .unwrap();
-        open_watch(&mut membership, worker, worker as u64);
+        join(&mut membership, 1.0, worker, host);
     }
+    assert_eq!(membership.roster(), Some(&roster(1, &THREE)));
+    hear_from(&mut membership, 1.0, &[1, 2, 3]);
     membership
+}
+
+/// Joins and opens a Watch stream with the worker's number as its id.
+fn join(membership: &mut Membership, now: f64, worker: u128, host: &str) -> Vec<Effect> {
+    let joined = Event::Joined(candidate(worker, host));
+    let effects = membership.handle(seconds(now), joined).unwrap();
+    open_watch(membership, worker, worker as u64);
+    effects
 }
 
 fn open_watch(membership: &mut Membership, worker: u128, watch: u64) {
@@ -141,7 +212,11 @@ fn open_watch(membership: &mut Membership, worker: u128, watch: u64) {
     assert_eq!(membership.handle(seconds(1.0), event), Ok(vec![]));
 }
 
-fn close_watch(membership: &mut Membership, now: f64, worker: u128, watch: u64) -> Vec<Effect> {
+fn close_watch(membership: &mut Membership, now: f64, worker: u128) -> Vec<Effect> {
+    close_watch_number(membership, now, worker, worker as u64)
+}
+
+fn close_watch_number(membership: &mut Membership, now: f64, worker: u128, watch: u64) -> Vec<Effect> {
     let event = Event::WatchClosed {
         worker: WorkerId::from_u128(worker),
         watch: WatchId(watch),
@@ -149,24 +224,78 @@ fn close_watch(membership: &mut Membership, now: f64, worker: u128, watch: u64) 
     membership.handle(seconds(now), event).unwrap()
 }
 
-fn heartbeat(membership: &mut Membership, now: f64, worker: u128) {
-    let event = Event::Heartbeat {
-        sender: sender(worker, membership.generation().0),
-        step: 7,
-        activity: Activity::Training,
-    };
-    assert_eq!(membership.handle(seconds(now), event), Ok(vec![]));
+/// A worker in the midst of step 7.
+const TRAINING: Vitals = Vitals {
+    step: 7,
+    activity: Activity::Training,
+    progress: 70,
+    waits_for_left: false,
+    digest: None,
+};
+
+fn beat(membership: &mut Membership, now: f64, sender: Sender, vitals: Vitals) -> Vec<Effect> {
+    let event = Event::Heartbeat { sender, vitals };
+    membership.handle(seconds(now), event).unwrap()
 }
 
-fn report(membership: &mut Membership, now: f64, worker: u128, report: Report) -> Vec<Effect> {
-    let sender = sender(worker, 1);
+/// Hears from these workers in the newest generation; returns what follows.
+fn hear_from(membership: &mut Membership, now: f64, workers: &[u128]) -> Vec<Effect> {
+    let generation = membership.generation().0;
+    let beats = workers.iter();
+    beats
+        .flat_map(|&worker| beat(membership, now, sender(worker, generation), TRAINING))
+        .collect()
+}
+
+fn report_in(
+    membership: &mut Membership,
+    now: f64,
+    worker: u128,
+    generation: u64,
+    report: Report,
+) -> Vec<Effect> {
+    let sender = sender(worker, generation);
     membership
         .handle(seconds(now), Event::Reported { sender, report })
         .unwrap()
 }
 
+/// Reports in the newest generation.
+fn report(membership: &mut Membership, now: f64, worker: u128, report: Report) -> Vec<Effect> {
+    let generation = membership.generation().0;
+    report_in(membership, now, worker, generation, report)
+}
+
+fn broken(neighbour: usize) -> Report {
+    Report::LinkLost(LinkLost {
+        neighbour,
+        reason: "reset".into(),
+    })
+}
+
+fn leave(membership: &mut Membership, now: f64, worker: u128, reason: &str) -> Vec<Effect> {
+    let event = Event::Left {
+        sender: sender(worker, membership.generation().0),
+        reason: reason.into(),
+    };
+    membership.handle(seconds(now), event).unwrap()
+}
+
 fn tick(membership: &mut Membership, now: f64) -> Vec<Effect> {
     membership.handle(seconds(now), Event::DeadlineReached).unwrap()
+}
+
+/// Deals with every deadline up to `now`, with these workers heard from once a second until then.
+fn pass(membership: &mut Membership, from: f64, now: f64, alive: &[u128]) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for second in 0..=(now - from).floor() as u64 {
+        let at = from + second as f64;
+        effects.extend(hear_from(membership, at, alive));
+        while membership.next_deadline().is_some_and(|due| due <= seconds(at)) {
+            effects.extend(tick(membership, at));
+        }
+    }
+    effects
 }
 
 fn failed(failure: Failure) -> Vec<Effect> {

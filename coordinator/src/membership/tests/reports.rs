@@ -3,10 +3,8 @@
 use super::*;
 
 #[test]
-fn messages_of_another_generation_run_or_worker_are_refused_and_change_nothing() {
+fn messages_of_another_run_or_worker_are_refused_and_change_nothing() {
     let cases = [
-        (sender(1, 0), RefusalKind::StaleGeneration),
-        (sender(1, 2), RefusalKind::StaleGeneration),
         (sender(9, 1), RefusalKind::UnknownWorker),
         (
             Sender {
@@ -19,65 +17,83 @@ fn messages_of_another_generation_run_or_worker_are_refused_and_change_nothing()
     for (sender, kind) in cases {
         let mut membership = running();
         let before = membership.clone();
-        let activity = Activity::Training;
-        let events = [
-            Event::Heartbeat {
-                sender,
-                step: 1,
-                activity,
-            },
-            Event::Reported {
-                sender,
-                report: step(1),
-            },
+        let vitals = TRAINING;
+        let mut events = vec![
+            Event::Heartbeat { sender, vitals },
             Event::Left {
                 sender,
                 reason: String::new(),
             },
         ];
+        let reports = [
+            step(1),
+            Report::Epoch(epoch(1)),
+            finished(Outcome::Failed),
+            broken(1),
+            Report::DrainRequested,
+        ];
+        events.extend(reports.map(|report| Event::Reported { sender, report }));
         for event in events {
             let refused = membership.handle(seconds(2.0), event).unwrap_err();
             assert_eq!(refused.kind(), kind);
         }
         assert_eq!(membership.may_upload(&sender).unwrap_err().kind(), kind);
+        assert_eq!(membership.is_known(&sender).unwrap_err().kind(), kind);
         assert_eq!(membership, before);
     }
 }
 
 #[test]
-fn only_rank_zero_reports_progress_and_uploads() {
-    let mut membership = running();
-    assert_eq!(membership.may_upload(&sender(2, 1)), Ok(()));
-    let refused = membership.may_upload(&sender(1, 1)).unwrap_err();
-    assert_eq!(refused.kind(), RefusalKind::NotRankZero);
-    for report in [step(1), Report::Epoch(epoch(1))] {
-        let event = Event::Reported {
-            sender: sender(3, 1),
-            report,
-        };
-        let refused = membership.handle(seconds(2.0), event).unwrap_err();
-        assert_eq!(refused.kind(), RefusalKind::NotRankZero);
+fn what_is_about_a_generation_is_refused_from_another_one() {
+    for generation in [0, 2] {
+        let mut membership = running();
+        let before = membership.clone();
+        let sender = sender(1, generation);
+        for report in [finished(Outcome::Completed), finished(Outcome::Failed), broken(1)] {
+            let event = Event::Reported { sender, report };
+            let refused = membership.handle(seconds(2.0), event).unwrap_err();
+            assert_eq!(refused.kind(), RefusalKind::StaleGeneration);
+        }
+        let refused = membership.may_upload(&sender).unwrap_err();
+        assert_eq!(refused.kind(), RefusalKind::StaleGeneration);
+        assert_eq!(membership, before);
     }
-    assert!(matches!(
-        report(&mut membership, 2.0, 2, step(1))[..],
-        [Effect::ShowStep(_)]
-    ));
 }
 
 #[test]
-fn an_epoch_is_recorded_once_with_the_time_since_the_generation_began() {
+fn a_sign_of_life_counts_whatever_the_generation() {
+    let mut membership = running();
+    for generation in [0, 1, 9] {
+        beat(&mut membership, 5.0, sender(3, generation), TRAINING);
+    }
+    hear_from(&mut membership, 5.0, &[1, 2]);
+    assert_eq!(membership.next_deadline(), Some(seconds(9.5)));
+}
+
+#[test]
+fn an_epoch_is_recorded_once_with_the_time_since_the_run_began_whoever_reports_it() {
     let mut membership = running();
     let recorded = Effect::RecordEpoch {
         report: epoch(1),
         elapsed: seconds(2.0),
     };
     assert_eq!(
-        report(&mut membership, 3.0, 2, Report::Epoch(epoch(1))),
+        report(&mut membership, 3.0, 1, Report::Epoch(epoch(1))),
         [recorded]
     );
-    assert_eq!(report(&mut membership, 3.1, 2, Report::Epoch(epoch(1))), []);
+    assert_eq!(report(&mut membership, 3.1, 1, Report::Epoch(epoch(1))), []);
+    leave(&mut membership, 3.2, 1, "");
+    assert_eq!(report(&mut membership, 3.3, 3, Report::Epoch(epoch(1))), []);
+    let recorded = Effect::RecordEpoch {
+        report: epoch(2),
+        elapsed: seconds(4.0),
+    };
+    assert_eq!(
+        report(&mut membership, 5.0, 3, Report::Epoch(epoch(2))),
+        [recorded]
+    );
     assert!(matches!(
-        report(&mut membership, 5.0, 2, Report::Epoch(epoch(2)))[..],
-        [Effect::RecordEpoch { .. }]
+        report(&mut membership, 5.0, 3, step(1))[..],
+        [Effect::ShowStep(_)]
     ));
 }

@@ -1,0 +1,113 @@
+//! States that differ.
+
+use super::*;
+
+fn digest(membership: &mut Membership, now: f64, worker: u128, step: u64, bytes: &[u8]) -> Vec<Effect> {
+    let digest = StateDigest {
+        step,
+        blake3: Fingerprint::of(bytes),
+    };
+    let vitals = Vitals {
+        digest: Some(digest),
+        ..TRAINING
+    };
+    let generation = membership.generation().0;
+    beat(membership, now, sender(worker, generation), vitals)
+}
+
+fn damaged(step: u64, times: u32) -> Effect {
+    Effect::RecordDamaged {
+        present: present(3, "b"),
+        rank: 1,
+        step,
+        times,
+    }
+}
+
+fn told_to_copy(generation: u64) -> Effect {
+    let mut roster = roster(generation, &THREE);
+    roster.damaged = vec![WorkerId::from_u128(3)];
+    Effect::Announce(roster)
+}
+
+#[test]
+fn equal_states_are_no_news() {
+    let mut membership = running();
+    for step in [10, 20, 30] {
+        for worker in 1..=3 {
+            assert_eq!(digest(&mut membership, 2.0, worker, step, b"good"), []);
+        }
+    }
+}
+
+#[test]
+fn a_minority_is_told_to_copy_and_refused_after_three_times() {
+    let mut membership = running();
+    for (times, step) in [(1, 10), (2, 20)] {
+        assert_eq!(digest(&mut membership, 2.0, 3, step, b"bad"), []);
+        assert_eq!(digest(&mut membership, 2.0, 1, step, b"good"), []);
+        assert_eq!(
+            digest(&mut membership, 2.0, 2, step, b"good"),
+            [damaged(step, times), told_to_copy(u64::from(times) + 1)]
+        );
+    }
+    digest(&mut membership, 2.0, 1, 30, b"good");
+    digest(&mut membership, 2.0, 2, 30, b"good");
+    assert_eq!(
+        digest(&mut membership, 2.0, 3, 30, b"bad"),
+        [
+            damaged(30, 3),
+            lost(1, 3, "b", 30, Evidence::Damaged { times: 3 }),
+            announced(4, &[(1, "b"), (2, "a")])
+        ]
+    );
+    let refused = membership.handle(seconds(3.0), Event::Joined(candidate(3, "b")));
+    assert_eq!(refused, Err(Refusal::DamagedTooOften { times: 3 }));
+}
+
+#[test]
+fn nothing_is_compared_while_somebody_has_not_told() {
+    let mut membership = running();
+    digest(&mut membership, 2.0, 1, 10, b"good");
+    digest(&mut membership, 2.0, 3, 10, b"bad");
+    assert_eq!(digest(&mut membership, 2.0, 2, 20, b"good"), []);
+    assert_eq!(membership.generation(), Generation(1));
+}
+
+#[test]
+fn without_a_majority_the_run_fails_and_can_be_resumed() {
+    let mut membership = running();
+    leave(&mut membership, 2.0, 2, "");
+    let committed = Event::CheckpointCommitted { step: 5 };
+    membership.handle(seconds(2.0), committed).unwrap();
+    digest(&mut membership, 2.0, 1, 10, b"this");
+    let failure = Failure::Diverged { step: 10 };
+    assert_eq!(
+        digest(&mut membership, 2.0, 3, 10, b"that"),
+        failed(failure.clone())
+    );
+    let ending = membership.ending(&Verdict::Failed(failure));
+    assert!(ending.resumable);
+    assert_eq!(ending.outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_digest_that_heartbeats_repeat_counts_once() {
+    let mut membership = running();
+    digest(&mut membership, 2.0, 1, 10, b"good");
+    digest(&mut membership, 2.0, 2, 10, b"good");
+    assert_eq!(
+        digest(&mut membership, 2.0, 3, 10, b"bad"),
+        [damaged(10, 1), told_to_copy(2)]
+    );
+    // Until there is a newer one, a worker tells the digest that it told before.
+    for _ in 0..3 {
+        assert_eq!(digest(&mut membership, 2.5, 1, 10, b"good"), []);
+        assert_eq!(digest(&mut membership, 2.5, 2, 10, b"good"), []);
+        assert_eq!(digest(&mut membership, 2.5, 3, 10, b"bad"), []);
+    }
+    for worker in 1..=3 {
+        assert_eq!(digest(&mut membership, 3.0, worker, 20, b"good"), []);
+    }
+    assert_eq!(membership.generation(), Generation(2));
+}
