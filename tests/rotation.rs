@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use security::authority::{Authority, Order};
 use security::{Identity, Role};
-use tests::{Cluster, Process};
+use tests::{Cluster, Ended, Process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringmaster-under-test");
 const RECIPE: [&str; 10] = [
@@ -23,6 +23,7 @@ const RECIPE: [&str; 10] = [
     "--hash-every",
     "4",
 ];
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOSTS: [(Role, &str); 4] = [
     (Role::Coordinator, "coordinator"),
     (Role::Worker, "worker-0"),
@@ -31,13 +32,13 @@ const HOSTS: [(Role, &str); 4] = [
 ];
 
 /// Issues every host a certificate, in place of the one that it has.
-fn issue(authority: &Authority, folder: &Path, lifetime: Duration) {
+fn issue(authority: &Authority, folder: &Path) {
     for (role, name) in HOSTS {
         let order = Order {
             identity: Identity::new(role, name).unwrap(),
             hosts: vec!["localhost".into(), "127.0.0.1".into()],
             from: SystemTime::now() - Duration::from_secs(1),
-            lifetime,
+            lifetime: DAY,
         };
         authority
             .issue(&order)
@@ -47,10 +48,10 @@ fn issue(authority: &Authority, folder: &Path, lifetime: Duration) {
     }
 }
 
-fn status(folder: &Path, cluster: &Cluster) -> Process {
-    let certs = folder.join("operator").display().to_string();
+fn status(folder: &Path, certificates: &str, cluster: &Cluster) -> Ended {
+    let certs = folder.join(certificates).display().to_string();
     let arguments = ["status", "--certs", &certs, "--coordinator", cluster.address()];
-    Process::start(Path::new(PROGRAM), &arguments, &folder.join("status.log"))
+    Process::start(Path::new(PROGRAM), &arguments, &folder.join("status.log")).wait(Duration::from_secs(10))
 }
 
 fn last_hash(output: &str) -> &str {
@@ -62,31 +63,28 @@ fn last_hash(output: &str) -> &str {
 }
 
 #[test]
-fn a_certificate_is_replaced_in_a_running_cluster_without_losing_a_step() {
+fn certificates_are_replaced_in_a_running_cluster_without_losing_a_step() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let day = Duration::from_secs(24 * 3600);
-    let authority = Authority::init(&path.join("ca"), "tests", SystemTime::now(), day).unwrap();
-    // The first certificates are valid for so short a time that the run outlives them.
-    issue(&authority, path, Duration::from_secs(6));
+    let authority = |name| Authority::init(&path.join(name), name, SystemTime::now(), DAY).unwrap();
+    // Of another authority, so that whoever goes on with the old certificates cannot talk to those with new ones.
+    let (old, new) = (authority("old"), authority("new"));
+    issue(&old, path);
     let mut cluster = Cluster::secured_coordinator(Path::new(PROGRAM), path, 2, &RECIPE, path);
     for _ in 0..2 {
         cluster.add_worker(&[]);
     }
-    cluster.workers[0].wait_for_output("training begins", Duration::from_secs(30));
-    std::thread::sleep(Duration::from_secs(6));
-    let refused = status(path, &cluster).wait(Duration::from_secs(10));
-    assert_eq!(
-        refused.code,
-        Some(1),
-        "expired certificates still work: {}",
-        refused.output
-    );
+    cluster.workers[0].wait_for_output("state step=4", Duration::from_secs(60));
+    let asked = status(path, "operator", &cluster);
+    assert_eq!(asked.code, Some(0), "{}", asked.output);
+    fs::rename(path.join("operator"), path.join("operator-before")).unwrap();
 
-    issue(&authority, path, day);
-    let asked = status(path, &cluster).wait(Duration::from_secs(10));
+    issue(&new, path);
+    let asked = status(path, "operator", &cluster);
     assert_eq!(asked.code, Some(0), "{}", asked.output);
     assert!(asked.output.contains("running"), "{}", asked.output);
+    let refused = status(path, "operator-before", &cluster);
+    assert_eq!(refused.code, Some(1), "{}", refused.output);
 
     let (_, ended) = cluster.finish(Duration::from_secs(120));
     assert!(

@@ -7,6 +7,7 @@
 //! | [`train`] | a coordinator and worker processes on this machine |
 //! | [`val`] | metrics of a weights file on a data set |
 //! | [`predict`] | pictures with boxes on them |
+//! | [`export`] | a weights file for other runtimes |
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
 //! | [`checkpoint`] | a checkpoint, now |
@@ -20,6 +21,7 @@
 mod certs;
 mod checkpoint;
 mod draw;
+mod export;
 mod hash;
 mod health;
 mod predict;
@@ -52,6 +54,8 @@ enum Command {
     Val(val::Args),
     /// Find objects in pictures
     Predict(predict::Args),
+    /// Write a weights file for other runtimes (ONNX)
+    Export(export::Args),
     /// Print the SHA-256 of a weights file or of a run's training state
     Hash(hash::Args),
     /// Show where a run stands
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => return exit(train::main(*args)),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Checkpoint(args) => checkpoint::main(&args),

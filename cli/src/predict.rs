@@ -8,7 +8,6 @@ use anyhow::{Context, ensure};
 use coordinator::run_directory::claim;
 use data::{Dataset, Limits, Picture, SampleId, Split, letterbox, rectangle_around};
 use image::RgbImage;
-use model::decode::decode;
 use model::device::open_device;
 use model::nms::{Detection, NmsConfig, nms};
 use model::yolo::{MAX_STRIDE, Yolo};
@@ -20,7 +19,7 @@ use crate::{image_size, load_weights};
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Weights file
+    /// Weights file (.safetensors or .pt)
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// Picture, folder of pictures, or `shapes` for those of the built-in validation set
@@ -147,7 +146,7 @@ fn detect(yolo: &Yolo, picture: &Picture, image_size: u32, config: &NmsConfig) -
     let (width, height) = rectangle_around(picture.width, picture.height, image_size, MAX_STRIDE as u32);
     let (input, placed) = letterbox(picture, width, height);
     let images = yolo.images(&input.to_planes(), [1, height as usize, width as usize]);
-    let candidates = decode(&yolo.infer(images));
+    let candidates = yolo.candidates(&yolo.infer(images));
     let detections = candidates.iter().flat_map(|candidates| nms(candidates, config));
     detections
         .map(|found| Detection {

@@ -19,6 +19,7 @@ use coordinator::console::Console;
 use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunDirectory, RunError, RunSummary, Shutdown};
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
+use model::weights::transfer;
 use proto::{Address, EpochReport, Recipe};
 use security::Security;
 use tokio::process::{Child, Command};
@@ -62,7 +63,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let recipe = match &args.resume {
         Some(run) => recipe_of(run, &args)?,
-        None => with_demo_defaults(args.recipe.clone()).resolve()?,
+        None => with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?,
     };
     check(&recipe, &args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,17 +103,36 @@ fn with_demo_defaults(mut recipe: RecipeArgs) -> RecipeArgs {
     recipe
 }
 
+/// Takes the model from the weights where only these are given: `--weights FILE`, or `--model FILE` as others write it.
+fn with_weights_model(mut recipe: RecipeArgs) -> anyhow::Result<RecipeArgs> {
+    let is_file = |name: &String| {
+        [".pt", ".safetensors"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+    };
+    if recipe.weights.is_none() && recipe.model.as_ref().is_some_and(is_file) {
+        recipe.weights = recipe.model.take();
+    }
+    if let (Some(path), None, None) = (&recipe.weights, &recipe.model, &recipe.config) {
+        recipe.model = Some(load_weights(path.as_ref())?.metadata.kind.to_string());
+    }
+    Ok(recipe)
+}
+
 /// Opens what the workers will open, so that a mistake is one sentence here and nothing is begun.
 fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<()> {
     for worker in 0..args.workers.get() {
         open_device(&device_of(&args.device, worker), None)?;
     }
+    let mut names = Vec::new();
     for split in [Split::Train, Split::Val] {
         let dataset = Dataset::open(&recipe.data, split, &Limits::default())?;
         eprintln!("{}", dataset.description());
+        names.clone_from(&dataset.names);
     }
     if let Some(path) = &recipe.weights {
-        load_weights(path.as_ref())?;
+        let (_, report) = transfer(&load_weights(path.as_ref())?, &names, recipe.seed);
+        eprintln!("start from {path}\n{report}");
     }
     Ok(())
 }

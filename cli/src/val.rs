@@ -19,7 +19,7 @@ use crate::{image_size, load_weights};
 /// Arguments of `val`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Weights file
+    /// Weights file (.safetensors or .pt)
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// Data set: data.yaml, a folder in COCO's layout, or `shapes`

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, alias = "stall_patience", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stall_patience: u64,
 
-    /// Address and port that workers connect to [default: 0.0.0.0:50051, with --insecure 127.0.0.1:50051].
+    /// Address and port that workers connect to [default: port 50051 on all addresses, with --insecure on 127.0.0.1].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 

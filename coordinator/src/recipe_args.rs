@@ -18,16 +18,18 @@ pub struct RecipeArgs {
     /// Recipe file (TOML) that gives the values of flags that are absent.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    #[arg(long, value_name = "NAME", help = described("Model: yolov8n, yolov8s, yolov8m, yolov8l or yolov8x", |r| r.model.clone()))]
+    #[arg(long, value_name = "NAME", help = described("Model: yolov8n, -s, -m, -l or -x, or yolo11n, -s, -m, -l or -x", |r| r.model.clone()))]
     pub model: Option<String>,
     #[arg(long, value_name = "PATH", help = described("Data set: a data.yaml, a folder, or \"shapes\" for the built-in set", |r| r.data.clone()))]
     pub data: Option<String>,
     #[arg(
         long,
         value_name = "FILE",
-        help = "Weights to start from (.safetensors); fresh ones otherwise"
+        help = "Weights to start from (.safetensors or .pt), also for other classes; fresh ones otherwise"
     )]
     pub weights: Option<String>,
+    #[arg(long, value_name = "LAYERS", help = described("First layers whose parameters and statistics stay as they start", |r| r.freeze))]
+    pub freeze: Option<u32>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
@@ -85,14 +87,24 @@ pub struct RecipeArgs {
     pub scale: Option<f64>,
     #[arg(long, value_name = "DEGREES", help = described("Largest shear", |r| r.shear))]
     pub shear: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Largest perspective per pixel, at most 0.001", |r| r.perspective))]
+    pub perspective: Option<f64>,
     #[arg(long, value_name = "FRACTION", help = described("Probability of turning an image upside down", |r| r.flipud))]
     pub flipud: Option<f64>,
     #[arg(long, value_name = "FRACTION", help = described("Probability of mirroring an image", |r| r.fliplr))]
     pub fliplr: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Probability of swapping red and blue", |r| r.bgr))]
+    pub bgr: Option<f64>,
     #[arg(long, value_name = "FRACTION", help = described("Probability of making a mosaic of four images", |r| r.mosaic))]
     pub mosaic: Option<f64>,
-    #[arg(long, alias = "close_mosaic", value_name = "EPOCHS", help = described("Number of last epochs without mosaic", |r| r.close_mosaic))]
+    #[arg(long, value_name = "FRACTION", help = described("Probability of laying a second image over the first", |r| r.mixup))]
+    pub mixup: Option<f64>,
+    #[arg(long, value_name = "FRACTION", help = described("Probability of putting a rectangle of a second image into the first", |r| r.cutmix))]
+    pub cutmix: Option<f64>,
+    #[arg(long, alias = "close_mosaic", value_name = "EPOCHS", help = described("Number of last epochs without mosaic, mixup and cutmix", |r| r.close_mosaic))]
     pub close_mosaic: Option<u32>,
+    #[arg(long, alias = "multi_scale", value_name = "FRACTION", help = described("By which fraction of imgsz the input's side changes from step to step", |r| r.multi_scale))]
+    pub multi_scale: Option<f64>,
     #[arg(long, value_name = "FRACTION", help = described("IoU above which validation drops the weaker of two boxes of a class", |r| r.iou))]
     pub iou: Option<f64>,
     #[arg(long, alias = "max_det", value_name = "N", help = described("Most detections kept for one image", |r| r.max_det))]
@@ -188,10 +200,15 @@ impl RecipeArgs {
                 translate,
                 scale,
                 shear,
+                perspective,
                 flipud,
                 fliplr,
+                bgr,
                 mosaic,
+                mixup,
+                cutmix,
                 close_mosaic,
+                multi_scale,
                 iou,
                 max_det,
                 clip_norm,
@@ -203,7 +220,8 @@ impl RecipeArgs {
                 hash_every,
                 checkpoint_every,
                 save_period,
-                digest_every
+                digest_every,
+                freeze
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);

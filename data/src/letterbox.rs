@@ -96,19 +96,25 @@ pub(crate) fn place(
         original,
     };
     let mut canvas = Picture::filled(width, height, BACKGROUND);
-    paste(resized, &mut canvas, i64::from(left), i64::from(top));
+    let whole = [0, 0, width, height];
+    paste(resized, &mut canvas, i64::from(left), i64::from(top), whole);
     (canvas, geometry)
 }
 
-/// Copies the part of a picture that lies on the canvas, with its upper left corner at `(left, top)`.
-pub(crate) fn paste(picture: &Picture, canvas: &mut Picture, left: i64, top: i64) {
-    let visible = |offset: i64, length: u32, limit: u32| {
-        let start = (-offset).clamp(0, i64::from(length));
-        let end = (i64::from(limit) - offset).clamp(start, i64::from(length));
+/// Copies the part of a picture that lies within `visible` (left, top, right, bottom of the canvas), with its upper left
+/// corner at `(left, top)`.
+///
+/// # Panics
+/// When `visible` reaches beyond the canvas.
+pub(crate) fn paste(picture: &Picture, canvas: &mut Picture, left: i64, top: i64, visible: [u32; 4]) {
+    let [first_x, first_y, last_x, last_y] = visible.map(i64::from);
+    let within = |offset: i64, length: u32, first: i64, last: i64| {
+        let start = (first - offset).clamp(0, i64::from(length));
+        let end = (last - offset).clamp(start, i64::from(length));
         (start as usize, end as usize)
     };
-    let (first_column, last_column) = visible(left, picture.width, canvas.width);
-    let (first_row, last_row) = visible(top, picture.height, canvas.height);
+    let (first_column, last_column) = within(left, picture.width, first_x, last_x);
+    let (first_row, last_row) = within(top, picture.height, first_y, last_y);
     let bytes = (last_column - first_column) * 3;
     if bytes == 0 {
         return;
@@ -173,12 +179,13 @@ mod tests {
         }
 
         #[test]
-        fn pasting_never_leaves_the_canvas(left in -40i64..40, top in -40i64..40, width in 1u32..30, height in 1u32..30) {
+        fn pasting_never_leaves_the_visible_part(left in -40i64..40, top in -40i64..40, width in 1u32..30, height in 1u32..30) {
             let mut canvas = Picture::filled(20, 16, BACKGROUND);
-            paste(&Picture::filled(width, height, [255; 3]), &mut canvas, left, top);
+            paste(&Picture::filled(width, height, [255; 3]), &mut canvas, left, top, [2, 1, 19, 16]);
             for (index, pixel) in canvas.rgb.chunks_exact(3).enumerate() {
                 let (x, y) = ((index % 20) as i64 - left, (index / 20) as i64 - top);
-                let inside = (0..i64::from(width)).contains(&x) && (0..i64::from(height)).contains(&y);
+                let visible = (2..19).contains(&(index % 20)) && (1..16).contains(&(index / 20));
+                let inside = visible && (0..i64::from(width)).contains(&x) && (0..i64::from(height)).contains(&y);
                 prop_assert_eq!(pixel[0] == 255, inside);
             }
         }

@@ -8,6 +8,7 @@
 use std::{
     fs::File,
     io::{self, Cursor, Read, Seek, SeekFrom},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
@@ -92,6 +93,9 @@ pub enum PictureError {
     /// The file does not decode.
     #[error("the file does not decode: {0}")]
     Decode(#[source] image::ImageError),
+    /// The decoder has a bug that this file brings out.
+    #[error("the file makes the decoder panic")]
+    Panicked,
 }
 
 impl Default for Limits {
@@ -137,15 +141,17 @@ impl Picture {
     /// # Errors
     /// When it is over a limit or does not decode.
     pub fn decode(content: &[u8], limits: &Limits) -> Result<Self, PictureError> {
-        let mut decoder = open_decoder(content, limits)?;
-        let orientation = decoder.orientation().map_err(PictureError::Decode)?;
-        let mut decoded = DynamicImage::from_decoder(decoder).map_err(PictureError::Decode)?;
-        decoded.apply_orientation(orientation);
-        let decoded = decoded.into_rgb8();
-        Ok(Self {
-            width: decoded.width(),
-            height: decoded.height(),
-            rgb: decoded.into_raw(),
+        contained(|| {
+            let mut decoder = open_decoder(content, limits)?;
+            let orientation = decoder.orientation().map_err(PictureError::Decode)?;
+            let mut decoded = DynamicImage::from_decoder(decoder).map_err(PictureError::Decode)?;
+            decoded.apply_orientation(orientation);
+            let decoded = decoded.into_rgb8();
+            Ok(Self {
+                width: decoded.width(),
+                height: decoded.height(),
+                rgb: decoded.into_raw(),
+            })
         })
     }
 
@@ -167,6 +173,12 @@ impl Picture {
         write_planes(&self.rgb, &mut planes);
         planes
     }
+}
+
+/// Turns a panic of a decoder into an error: one file of a million must not end a run. What the decoder was at work on is
+/// dropped with it.
+fn contained<T>(decode: impl FnOnce() -> Result<T, PictureError>) -> Result<T, PictureError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(PictureError::Panicked))
 }
 
 /// Reads size and end of an image file, without decoding it.
@@ -245,10 +257,17 @@ fn check_bytes(bytes: u64, limits: &Limits) -> Result<(), PictureError> {
 
 fn read_header(content: &[u8], limits: &Limits) -> Result<(ImageFormat, u32, u32), PictureError> {
     let format = format_of(content)?;
-    let mut decoder = open_decoder(content, limits)?;
-    let (width, height) = decoder.dimensions();
+    let (width, height, orientation) = contained(|| {
+        let mut decoder = open_decoder(content, limits)?;
+        let (width, height) = decoder.dimensions();
+        Ok((
+            width,
+            height,
+            decoder.orientation().map_err(PictureError::Decode)?,
+        ))
+    })?;
     let turned = matches!(
-        decoder.orientation().map_err(PictureError::Decode)?,
+        orientation,
         Orientation::Rotate90
             | Orientation::Rotate270
             | Orientation::Rotate90FlipH

@@ -180,3 +180,10 @@ fn a_film_behind_a_photo_does_not_make_it_truncated_but_a_preview_in_its_header_
         Err(PictureError::Truncated)
     ));
 }
+
+#[test]
+fn a_panic_in_a_decoder_is_an_error_of_its_file() {
+    let refused: Result<(), _> = contained(|| panic!("index out of bounds"));
+    assert!(matches!(refused, Err(PictureError::Panicked)));
+    assert!(matches!(contained(|| Ok(7)), Ok(7)));
+}

@@ -43,6 +43,8 @@ pub struct PlanConfig {
     pub close_mosaic: u32,
     /// Side of the network input in pixels.
     pub image_size: u32,
+    /// By which fraction that side changes from step to step, up or down; below 1.
+    pub multi_scale: f64,
 }
 
 /// The plan of a run; see the module's documentation.
@@ -72,9 +74,9 @@ pub struct StepPlan {
     pub is_last_of_epoch: bool,
     /// The slots in order; every sample of the step is in exactly one of them.
     pub slots: Vec<Slot>,
-    /// Whether mosaics are made in this epoch.
+    /// Whether pictures are mixed in this epoch: mosaic, mixup, cutmix.
     pub mosaic: bool,
-    /// Side of the network input in pixels.
+    /// Side of the network input in pixels, all slots of the step alike.
     pub image_size: u32,
 }
 
@@ -95,6 +97,12 @@ pub enum PlanError {
     Zero {
         /// Name of the field of [`PlanConfig`].
         field: &'static str,
+    },
+    /// The range of sizes reaches nothing, or is not a number.
+    #[error("multi_scale is {value}, it must be a number of at least 0 and below 1")]
+    MultiScale {
+        /// The value given.
+        value: f64,
     },
     /// The warm-up is negative or not a number.
     #[error("warmup_epochs is {value}, it must be a number of at least 0")]
@@ -227,8 +235,30 @@ impl Plan {
             is_last_of_epoch: batches.end % per_epoch == 0,
             slots,
             mosaic: epoch < self.config.epochs.saturating_sub(self.config.close_mosaic),
-            image_size: self.config.image_size,
+            image_size: self.image_size(step),
         })
+    }
+
+    /// Side of the network input at a step: a multiple of the stride within the range that `multi_scale` gives.
+    ///
+    /// # Source
+    /// The sizes and their odds are those of Ultralytics 8.4, which draws one for each batch.
+    fn image_size(&self, step: u64) -> u32 {
+        let PlanConfig {
+            image_size,
+            multi_scale,
+            seed,
+            ..
+        } = self.config;
+        if multi_scale == 0.0 {
+            return image_size;
+        }
+        let side = f64::from(image_size);
+        let low = ((side * (1.0 - multi_scale)) as usize).max(STRIDE);
+        let high = (side * (1.0 + multi_scale)) as usize + STRIDE;
+        let mut random = KeyedRandom::new(Purpose::Size, [seed, step, 0]);
+        let drawn = low + random.below(high - low);
+        (drawn / STRIDE * STRIDE) as u32
     }
 
     /// The batches of a step, counted over the whole run.
@@ -331,6 +361,11 @@ fn check(config: &PlanConfig) -> Result<(), PlanError> {
             len: config.dataset_len,
         });
     }
+    if !(0.0..1.0).contains(&config.multi_scale) {
+        return Err(PlanError::MultiScale {
+            value: config.multi_scale,
+        });
+    }
     if !config.warmup_epochs.is_finite() || config.warmup_epochs < 0.0 {
         return Err(PlanError::Warmup {
             value: config.warmup_epochs,
@@ -339,6 +374,8 @@ fn check(config: &PlanConfig) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// The network's coarsest cell in pixels.
+const STRIDE: usize = 32;
 /// A warm-up of fewer batches would raise the learning rate too fast on small datasets.
 const WARMUP_BATCHES_MIN: u64 = 100;
 

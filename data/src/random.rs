@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Augment = 2,
     /// The content of a drawn picture.
     Scene = 3,
+    /// The size of the network input at a step.
+    Size = 4,
 }
 
 impl KeyedRandom {

@@ -34,6 +34,8 @@ pub(crate) struct Declaration {
     pub(crate) places: Vec<Place>,
     /// All convolutions with batch normalisation, in traversal order.
     pub(crate) normed: Vec<NormedKernel>,
+    /// Names of the tensors that have one row per class.
+    pub(crate) class_rows: Vec<String>,
     kernels: usize,
     vectors: usize,
 }

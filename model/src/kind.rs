@@ -1,4 +1,4 @@
-//! Which published model: family and size, by the names its users know (`yolov8n`, `yolov8x.yaml`, ...).
+//! Which published model: family and size, by the names its users know (`yolov8n`, `yolo11x.yaml`, ...).
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +10,8 @@ use thiserror::Error;
 pub enum Family {
     /// YOLOv8: anchor-free, C2f blocks, distributions over box distances.
     V8,
+    /// YOLO11: as YOLOv8, with C3k2 blocks, attention at the coarsest level and depthwise class branches.
+    V11,
 }
 
 /// How deep and wide a member of a family is.
@@ -52,20 +54,22 @@ pub struct UnknownModel {
 }
 
 impl ModelKind {
-    /// All models, small ones first.
-    pub const ALL: [Self; 5] = [
-        Self::v8(Size::N),
-        Self::v8(Size::S),
-        Self::v8(Size::M),
-        Self::v8(Size::L),
-        Self::v8(Size::X),
+    /// All models: family after family, small ones first.
+    pub const ALL: [Self; 10] = [
+        Self::new(Family::V8, Size::N),
+        Self::new(Family::V8, Size::S),
+        Self::new(Family::V8, Size::M),
+        Self::new(Family::V8, Size::L),
+        Self::new(Family::V8, Size::X),
+        Self::new(Family::V11, Size::N),
+        Self::new(Family::V11, Size::S),
+        Self::new(Family::V11, Size::M),
+        Self::new(Family::V11, Size::L),
+        Self::new(Family::V11, Size::X),
     ];
 
-    const fn v8(size: Size) -> Self {
-        Self {
-            family: Family::V8,
-            size,
-        }
+    const fn new(family: Family, size: Size) -> Self {
+        Self { family, size }
     }
 }
 
@@ -73,6 +77,7 @@ impl fmt::Display for ModelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = match self.family {
             Family::V8 => "yolov8",
+            Family::V11 => "yolo11",
         };
         let size = match self.size {
             Size::N => 'n',
@@ -120,7 +125,8 @@ mod tests {
         let error = "yolov5n".parse::<ModelKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown model `yolov5n`: known are yolov8n, yolov8s, yolov8m, yolov8l, yolov8x"
+            "unknown model `yolov5n`: known are yolov8n, yolov8s, yolov8m, yolov8l, yolov8x, \
+             yolo11n, yolo11s, yolo11m, yolo11l, yolo11x"
         );
         assert!("yolov8n.pt".parse::<ModelKind>().is_err());
         assert!("".parse::<ModelKind>().is_err());

@@ -4,11 +4,12 @@
 //! on a device that is chosen at run time.
 //!
 //! # Layout
-//! - [`kind`], [`table`]: which model, and its graph as a table
-//! - [`layout`], [`initial`], [`weights`]: the flat state, how it starts, how files hold it
+//! - [`kind`], [`table`], [`family`]: which model, its graph as a table, and what else its family chooses
+//! - [`layout`], [`initial`], [`weights`], [`frozen`]: the flat state, how it starts, how files hold it, what is held fixed
 //! - [`yolo`], [`head`]: the network on a device and what it returns
 //! - [`target`], [`boxes`], [`assign`], [`loss`]: from labels to the loss of a slot
 //! - [`decode`], [`nms`], [`metric`]: from raw outputs to detections and mAP
+//! - [`onnx`]: a file that other runtimes run
 //! - [`device`]: CPUs and GPUs by name
 
 mod declare;
@@ -21,6 +22,8 @@ pub mod assign;
 pub mod boxes;
 pub mod decode;
 pub mod device;
+pub mod family;
+pub mod frozen;
 pub mod head;
 pub mod initial;
 pub mod kind;
@@ -28,6 +31,7 @@ pub mod layout;
 pub mod loss;
 pub mod metric;
 pub mod nms;
+pub mod onnx;
 pub mod table;
 pub mod target;
 pub mod weights;

@@ -1,12 +1,15 @@
 //! A graph of the table, built: layers with handles, and which of their outputs others still need.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::declare::Declaration;
 use crate::head::HeadOutput;
 use crate::kind::ModelKind;
-use crate::layer::{C2f, Conv, Detect, Sppf, concatenate, upsample};
-use crate::pass::Pass;
+use crate::layer::{C2f, C2psa, Conv, Detect, Sppf, concatenate, export_upsample, upsample};
+use crate::onnx::{self, Graph};
+use crate::pass::{Loaded, Pass};
 use crate::table::{Block, Row, Scale, graph};
 
 /// The layers of a model in the order of its table. Holds no tensors.
@@ -29,6 +32,7 @@ struct Node {
 enum Layer {
     Conv(Conv),
     C2f(C2f),
+    C2psa(C2psa),
     Sppf(Sppf),
     Upsample,
     Concat,
@@ -72,7 +76,10 @@ impl Network {
             .map(|&input| (maps[input].channels, maps[input].stride))
             .collect();
         let scope = format!("model.{}", body.len());
-        let head = Detect::declare(&mut declaration, &scope, &levels, classes);
+        let Block::Detect { classes: branch } = head_row.block else {
+            unreachable!("the last row is a head");
+        };
+        let head = Detect::declare(&mut declaration, &scope, &levels, classes, branch);
         release_early(&mut nodes, &head_inputs);
         let network = Self {
             nodes,
@@ -82,33 +89,111 @@ impl Network {
         (network, declaration)
     }
 
-    /// Runs all layers.
+    /// Returns the number of layers before the head.
+    pub(crate) fn body_len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Runs all layers for detection.
     ///
     /// # Shapes
     /// `[B, 3, H, W]`, height and width multiples of [`crate::yolo::MAX_STRIDE`]
-    pub(crate) fn forward(&self, images: Tensor<4>, pass: &mut Pass<'_>) -> HeadOutput {
-        let mut outputs: Vec<Option<Tensor<4>>> = vec![None; self.nodes.len()];
-        for (index, node) in self.nodes.iter().enumerate() {
-            let mut inputs: Vec<Tensor<4>> = node.inputs.iter().map(|&input| take(&outputs, input)).collect();
+    pub(crate) fn infer(&self, images: Tensor<4>, loaded: &Loaded) -> HeadOutput {
+        let mut outputs = Outputs::new(images, self.nodes.len());
+        let mut pass = Pass::Infer(loaded);
+        self.run(0..self.nodes.len(), &mut outputs, &mut pass);
+        self.head.forward(outputs.all(&self.head_inputs), &mut pass)
+    }
+
+    /// Runs the first `frozen` layers as for detection, and the others for training.
+    ///
+    /// # Shapes
+    /// As [`infer`](Self::infer)
+    pub(crate) fn train_forward(
+        &self,
+        images: Tensor<4>,
+        frozen: usize,
+        loaded: &Loaded,
+        pass: &mut Pass<'_>,
+    ) -> HeadOutput {
+        let mut outputs = Outputs::new(images, self.nodes.len());
+        self.run(0..frozen, &mut outputs, &mut Pass::Infer(loaded));
+        outputs.enter_graph();
+        self.run(frozen..self.nodes.len(), &mut outputs, pass);
+        self.head.forward(outputs.all(&self.head_inputs), pass)
+    }
+
+    /// Appends all operations to an export; returns the output's name, and its shape behind the batch.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, images: onnx::Map) -> (String, [usize; 2]) {
+        let mut maps: Vec<onnx::Map> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inputs: Vec<onnx::Map> = node.inputs.iter().map(|&input| maps[input].clone()).collect();
+            let single = inputs.first().unwrap_or(&images);
+            let map = match &node.layer {
+                Layer::Conv(layer) => layer.export(graph, single),
+                Layer::C2f(layer) => layer.export(graph, single),
+                Layer::C2psa(layer) => layer.export(graph, single),
+                Layer::Sppf(layer) => layer.export(graph, single),
+                Layer::Upsample => export_upsample(graph, single),
+                Layer::Concat => graph.concatenate(&inputs),
+            };
+            maps.push(map);
+        }
+        let levels: Vec<onnx::Map> = self
+            .head_inputs
+            .iter()
+            .map(|&input| maps[input].clone())
+            .collect();
+        self.head.export(graph, &levels)
+    }
+
+    fn run(&self, range: Range<usize>, outputs: &mut Outputs, pass: &mut Pass<'_>) {
+        for index in range {
+            let node = &self.nodes[index];
+            let mut inputs = outputs.all(&node.inputs);
             for &done in &node.done {
-                outputs[done] = None;
+                outputs.rows[done] = None;
             }
-            let single = |inputs: &mut Vec<Tensor<4>>| inputs.pop().unwrap_or_else(|| images.clone());
+            let single = |inputs: &mut Vec<Tensor<4>>| inputs.pop().unwrap_or_else(|| outputs.images.clone());
             let output = match &node.layer {
                 Layer::Conv(layer) => layer.forward(single(&mut inputs), pass),
                 Layer::C2f(layer) => layer.forward(single(&mut inputs), pass),
+                Layer::C2psa(layer) => layer.forward(single(&mut inputs), pass),
                 Layer::Sppf(layer) => layer.forward(single(&mut inputs), pass),
                 Layer::Upsample => upsample(single(&mut inputs)),
                 Layer::Concat => concatenate(inputs),
             };
-            outputs[index] = Some(output);
+            outputs.rows[index] = Some(output);
         }
-        let levels = self
-            .head_inputs
-            .iter()
-            .map(|&input| take(&outputs, input))
-            .collect();
-        self.head.forward(levels, pass)
+    }
+}
+
+/// What the rows have put out so far and somebody still needs.
+struct Outputs {
+    images: Tensor<4>,
+    rows: Vec<Option<Tensor<4>>>,
+}
+
+impl Outputs {
+    fn new(images: Tensor<4>, rows: usize) -> Self {
+        Self {
+            images,
+            rows: vec![None; rows],
+        }
+    }
+
+    fn all(&self, rows: &[usize]) -> Vec<Tensor<4>> {
+        // Invariant: rows read only earlier rows, and an output is released after its last reader.
+        let output = |&row: &usize| self.rows[row].clone().expect("an earlier output");
+        rows.iter().map(output).collect()
+    }
+
+    /// From here on gradients are kept.
+    fn enter_graph(&mut self) {
+        self.images = self.images.clone().autodiff();
+        for row in &mut self.rows {
+            *row = row.take().map(Tensor::autodiff);
+        }
     }
 }
 
@@ -151,6 +236,22 @@ fn declare(
             let layer = C2f::declare(declaration, &scope, [from, to], repeats, shortcut);
             (Layer::C2f(layer), map(to, stride))
         }
+        Block::C3k2 {
+            channels,
+            narrowing,
+            inner,
+        } => {
+            let [from, to] = width(channels);
+            let widths = [from, to / narrowing, to];
+            let repeats = scale.repeats(row.repeats);
+            let layer = C2f::declare_c3k2(declaration, &scope, widths, repeats, inner);
+            (Layer::C2f(layer), map(to, stride))
+        }
+        Block::C2psa => {
+            let repeats = scale.repeats(row.repeats);
+            let layer = C2psa::declare(declaration, &scope, input.channels, repeats);
+            (Layer::C2psa(layer), map(input.channels, stride))
+        }
         Block::Sppf { channels, kernel } => {
             let [from, to] = width(channels);
             let layer = Sppf::declare(declaration, &scope, [from, to], kernel);
@@ -161,7 +262,7 @@ fn declare(
             let channels = inputs.iter().map(|&input| maps[input].channels).sum();
             (Layer::Concat, map(channels, stride))
         }
-        Block::Detect => unreachable!("the head is the last row"),
+        Block::Detect { .. } => unreachable!("the head is the last row"),
     }
 }
 
@@ -182,11 +283,6 @@ fn release_early(nodes: &mut [Node], head_inputs: &[usize]) {
     }
 }
 
-fn take(outputs: &[Option<Tensor<4>>], index: usize) -> Tensor<4> {
-    // Invariant: rows read only earlier rows, and an output is released after its last reader.
-    outputs[index].clone().expect("an earlier output")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +300,11 @@ mod tests {
             ("yolov8m", 25_902_640),
             ("yolov8l", 43_691_520),
             ("yolov8x", 68_229_648),
+            ("yolo11n", 2_624_080),
+            ("yolo11s", 9_458_752),
+            ("yolo11m", 20_114_688),
+            ("yolo11l", 25_372_160),
+            ("yolo11x", 56_966_176),
         ] {
             assert_eq!(layout(name).parameter_count(), count, "{name}");
         }
@@ -211,8 +312,14 @@ mod tests {
 
     #[test]
     fn state_dicts_have_the_published_number_of_entries() {
-        assert_eq!(layout("yolov8n").state_dict_len(), 355);
-        assert_eq!(layout("yolov8m").state_dict_len(), 475);
+        for (name, entries) in [
+            ("yolov8n", 355),
+            ("yolov8m", 475),
+            ("yolo11n", 499),
+            ("yolo11l", 1015),
+        ] {
+            assert_eq!(layout(name).state_dict_len(), entries, "{name}");
+        }
     }
 
     #[test]
@@ -235,6 +342,29 @@ mod tests {
         assert!(layout.buffer("model.22.cv3.2.1.bn.running_var").is_some());
         assert_eq!(layout.constants[0].name, "model.22.dfl.conv.weight");
         assert_eq!(layout.constants[0].shape, [1, 16, 1, 1]);
+    }
+
+    #[test]
+    fn the_names_and_shapes_of_yolo11_are_those_python_users_know() {
+        let nano = layout("yolo11n");
+        let large = layout("yolo11l");
+        for (layout, name, shape) in [
+            (&nano, "model.2.cv2.conv.weight", vec![64, 48, 1, 1]),
+            (&nano, "model.2.m.0.cv1.conv.weight", vec![8, 16, 3, 3]),
+            (&nano, "model.6.m.0.cv3.conv.weight", vec![64, 64, 1, 1]),
+            (&nano, "model.6.m.0.m.1.cv2.bn.bias", vec![32]),
+            (&nano, "model.10.m.0.attn.qkv.conv.weight", vec![256, 128, 1, 1]),
+            (&nano, "model.10.m.0.attn.pe.conv.weight", vec![128, 1, 3, 3]),
+            (&nano, "model.10.m.0.ffn.1.conv.weight", vec![128, 256, 1, 1]),
+            (&nano, "model.23.cv3.1.0.0.conv.weight", vec![128, 1, 3, 3]),
+            (&nano, "model.23.cv3.1.0.1.conv.weight", vec![80, 128, 1, 1]),
+            (&nano, "model.23.cv3.1.2.weight", vec![80, 80, 1, 1]),
+            (&large, "model.2.m.1.cv1.conv.weight", vec![32, 64, 1, 1]),
+            (&large, "model.10.m.1.attn.proj.bn.weight", vec![256]),
+        ] {
+            let spec = layout.parameter(name);
+            assert_eq!(spec.map(|spec| &spec.shape), Some(&shape), "{name}");
+        }
     }
 
     #[test]

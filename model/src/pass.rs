@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, module::batch_norm_train};
 
 use crate::declare::{Declaration, Handle, NormedKernel, Place};
 use crate::fused::norm_silu;
@@ -11,7 +11,7 @@ use crate::layout::TensorSpec;
 /// Added to the variance before its root is taken.
 ///
 /// # Source
-/// The published YOLOv8 models; PyTorch's default is 1e-5.
+/// The published models; PyTorch's default is 1e-5.
 pub(crate) const NORM_EPSILON: f64 = 1e-3;
 
 /// A state on the device: two uploads, of which every tensor is a view.
@@ -150,8 +150,8 @@ pub(crate) struct NormStatistics {
     pub(crate) mean: Tensor<1>,
     /// `[C]`, biased: divided by the number of values.
     pub(crate) variance: Tensor<1>,
-    /// Values per channel.
-    pub(crate) count: usize,
+    /// What makes the variance unbiased.
+    pub(crate) correction: f32,
 }
 
 impl<'a> Training<'a> {
@@ -171,23 +171,50 @@ impl<'a> Training<'a> {
     /// # Shapes
     /// `[B, C, H, W]` to the same
     pub(crate) fn norm_silu(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
-        let [batch, _, height, width] = x.dims();
-        let gamma = self.loaded.vectors[tensors.gamma.0].clone();
-        let beta = self.loaded.vectors[tensors.beta.0].clone();
+        let count = values_per_channel(&x);
+        let [gamma, beta] = self.affine(tensors);
         let (output, mean, variance) = norm_silu(x, gamma, beta, NORM_EPSILON);
-        self.seen[tensors.norm] = Some(NormStatistics {
-            mean: mean.inner(),
-            variance: variance.inner(),
-            count: batch * height * width,
-        });
+        self.keep(tensors, mean, variance, count);
         output
     }
 
-    /// Returns the statistics in traversal order.
-    pub(crate) fn into_statistics(self) -> Vec<NormStatistics> {
-        // Invariant: every layer of a graph runs once in a pass, so every normalisation has been seen.
-        self.seen.into_iter().flatten().collect()
+    /// As [`norm_silu`](Self::norm_silu), without SiLU.
+    pub(crate) fn norm(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
+        let count = values_per_channel(&x);
+        let [gamma, beta] = self.affine(tensors);
+        let normed = batch_norm_train(x, gamma, beta, NORM_EPSILON);
+        self.keep(tensors, normed.mean, normed.variance, count);
+        normed.output
     }
+
+    fn affine(&self, tensors: NormedKernel) -> [Tensor<1>; 2] {
+        [tensors.gamma, tensors.beta].map(|handle| self.loaded.vectors[handle.0].clone())
+    }
+
+    fn keep(&mut self, tensors: NormedKernel, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+        self.seen[tensors.norm] = Some(NormStatistics {
+            mean: mean.inner(),
+            variance: variance.inner(),
+            correction: count as f32 / (count.max(2) - 1) as f32,
+        });
+    }
+
+    /// Returns the statistics in traversal order; the running ones where a layer was frozen.
+    pub(crate) fn into_statistics(self) -> Vec<NormStatistics> {
+        let running = |norm: usize| NormStatistics {
+            mean: self.loaded.statistics[2 * norm].clone(),
+            variance: self.loaded.statistics[2 * norm + 1].clone(),
+            correction: 1.0,
+        };
+        let seen = self.seen.into_iter().enumerate();
+        seen.map(|(norm, seen)| seen.unwrap_or_else(|| running(norm)))
+            .collect()
+    }
+}
+
+fn values_per_channel(x: &Tensor<4>) -> usize {
+    let [batch, _, height, width] = x.dims();
+    batch * height * width
 }
 
 fn rank4(spec: &TensorSpec) -> [usize; 4] {

@@ -4,7 +4,8 @@
 //! are those of the largest scale; `Scale` shrinks them. Adding a model means adding a table here.
 //!
 //! # Source
-//! YOLOv8 (Jocher et al. 2023), the architecture as published in its model configuration.
+//! YOLOv8 (Jocher et al. 2023) and YOLO11 (Jocher & Qiu 2024), the architectures as published in their model
+//! configurations.
 
 use crate::kind::{Family, ModelKind, Size};
 
@@ -38,6 +39,18 @@ pub enum Block {
         /// Whether a bottleneck adds its input to its output.
         shortcut: Shortcut,
     },
+    /// As [`Block::C2f`], with smaller inner blocks, which always add their input.
+    C3k2 {
+        /// Output channels.
+        channels: usize,
+        /// Channels of an inner block are the output channels divided by this.
+        narrowing: usize,
+        /// What it repeats.
+        inner: Inner,
+    },
+    /// Cross-stage block with `repeats` attention blocks over all positions of one half of its channels. Puts out as
+    /// many channels as it reads.
+    C2psa,
     /// Spatial pyramid pooling by three poolings in a row.
     Sppf {
         /// Output channels.
@@ -50,7 +63,28 @@ pub enum Block {
     /// Concatenation over channels.
     Concat,
     /// The decoupled, anchor-free head over the levels it reads.
-    Detect,
+    Detect {
+        /// How a level's classes are found.
+        classes: ClassBranch,
+    },
+}
+
+/// What a C3k2 block repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inner {
+    /// A bottleneck whose middle is half as wide.
+    Bottleneck,
+    /// A cross-stage block of two bottlenecks.
+    C3k,
+}
+
+/// The convolutions of a head's class branch before its projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassBranch {
+    /// Two 3x3 convolutions.
+    Dense,
+    /// Twice: a 3x3 convolution of each channel by itself, then a pointwise one.
+    Depthwise,
 }
 
 /// Whether a bottleneck adds its input to its output.
@@ -93,6 +127,7 @@ impl Scale {
 pub fn graph(kind: ModelKind) -> (&'static [Row], Scale) {
     match kind.family {
         Family::V8 => (&YOLOV8, yolov8_scale(kind.size)),
+        Family::V11 => (yolo11(kind.size), yolo11_scale(kind.size)),
     }
 }
 
@@ -103,6 +138,29 @@ fn yolov8_scale(size: Size) -> Scale {
         Size::M => (0.67, 0.75, 768),
         Size::L => (1.00, 1.00, 512),
         Size::X => (1.00, 1.25, 512),
+    };
+    Scale {
+        depth,
+        width,
+        max_channels,
+    }
+}
+
+/// The sizes from medium up have C3k in every block.
+fn yolo11(size: Size) -> &'static [Row] {
+    match size {
+        Size::N | Size::S => &YOLO11_SMALL,
+        Size::M | Size::L | Size::X => &YOLO11_LARGE,
+    }
+}
+
+fn yolo11_scale(size: Size) -> Scale {
+    let (depth, width, max_channels) = match size {
+        Size::N => (0.50, 0.25, 1024),
+        Size::S => (0.50, 0.50, 1024),
+        Size::M => (0.50, 1.00, 512),
+        Size::L => (1.00, 1.00, 512),
+        Size::X => (1.00, 1.50, 512),
     };
     Scale {
         depth,
@@ -127,13 +185,25 @@ const fn c2f(channels: usize, shortcut: Shortcut) -> Block {
     Block::C2f { channels, shortcut }
 }
 
+const fn c3k2(channels: usize, narrowing: usize, inner: Inner) -> Block {
+    Block::C3k2 {
+        channels,
+        narrowing,
+        inner,
+    }
+}
+
+const fn detect(classes: ClassBranch) -> Block {
+    Block::Detect { classes }
+}
+
 const fn sppf(channels: usize, kernel: usize) -> Block {
     Block::Sppf { channels, kernel }
 }
 
 #[rustfmt::skip]
 static YOLOV8: [Row; 23] = {
-    use Block::{Concat, Detect, Upsample};
+    use Block::{Concat, Upsample};
     use Shortcut::{Absent, Added};
     [
         // Backbone.
@@ -162,9 +232,49 @@ static YOLOV8: [Row; 23] = {
         row(&[-1, 9], 1, Concat),            // 20
         row(&[-1], 3, c2f(1024, Absent)),    // 21, large objects
         // Head.
-        row(&[15, 18, 21], 1, Detect),       // 22
+        row(&[15, 18, 21], 1, detect(ClassBranch::Dense)), // 22
     ]
 };
+
+static YOLO11_SMALL: [Row; 24] = yolo11_rows(Inner::Bottleneck);
+static YOLO11_LARGE: [Row; 24] = yolo11_rows(Inner::C3k);
+
+/// `shallow` is what the blocks away from the coarsest levels repeat.
+#[rustfmt::skip]
+const fn yolo11_rows(shallow: Inner) -> [Row; 24] {
+    use Block::{C2psa, Concat, Upsample};
+    use Inner::C3k;
+    [
+        // Backbone.
+        row(&[-1], 1, conv(64, 3, 2)),            //  0, stride 2
+        row(&[-1], 1, conv(128, 3, 2)),           //  1, stride 4
+        row(&[-1], 2, c3k2(256, 4, shallow)),     //  2
+        row(&[-1], 1, conv(256, 3, 2)),           //  3, stride 8
+        row(&[-1], 2, c3k2(512, 4, shallow)),     //  4
+        row(&[-1], 1, conv(512, 3, 2)),           //  5, stride 16
+        row(&[-1], 2, c3k2(512, 2, C3k)),         //  6
+        row(&[-1], 1, conv(1024, 3, 2)),          //  7, stride 32
+        row(&[-1], 2, c3k2(1024, 2, C3k)),        //  8
+        row(&[-1], 1, sppf(1024, 5)),             //  9
+        row(&[-1], 2, C2psa),                     // 10
+        // Neck, coarse to fine.
+        row(&[-1], 1, Upsample),                  // 11, stride 16
+        row(&[-1, 6], 1, Concat),                 // 12
+        row(&[-1], 2, c3k2(512, 2, shallow)),     // 13
+        row(&[-1], 1, Upsample),                  // 14, stride 8
+        row(&[-1, 4], 1, Concat),                 // 15
+        row(&[-1], 2, c3k2(256, 2, shallow)),     // 16, small objects
+        // Neck, fine to coarse.
+        row(&[-1], 1, conv(256, 3, 2)),           // 17
+        row(&[-1, 13], 1, Concat),                // 18
+        row(&[-1], 2, c3k2(512, 2, shallow)),     // 19, medium objects
+        row(&[-1], 1, conv(512, 3, 2)),           // 20
+        row(&[-1, 10], 1, Concat),                // 21
+        row(&[-1], 2, c3k2(1024, 2, C3k)),        // 22, large objects
+        // Head.
+        row(&[16, 19, 22], 1, detect(ClassBranch::Depthwise)), // 23
+    ]
+}
 
 #[cfg(test)]
 mod tests {
@@ -184,10 +294,12 @@ mod tests {
 
     #[test]
     fn rows_read_only_earlier_rows() {
-        for (index, row) in YOLOV8.iter().enumerate() {
-            for &from in row.from {
-                assert!(from < index as isize, "row {index} reads {from}");
-                assert!(from >= -1, "row {index} reads {from}");
+        for rows in [&YOLOV8[..], &YOLO11_SMALL, &YOLO11_LARGE] {
+            for (index, row) in rows.iter().enumerate() {
+                for &from in row.from {
+                    assert!(from < index as isize, "row {index} reads {from}");
+                    assert!(from >= -1, "row {index} reads {from}");
+                }
             }
         }
     }

@@ -7,12 +7,16 @@
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::declare::Declaration;
+use crate::decode::Candidates;
+use crate::frozen::{Frozen, TooManyFrozen};
 use crate::head::HeadOutput;
 use crate::initial;
 use crate::kind::ModelKind;
 use crate::layout::{FlatState, Layout};
+use crate::loss::{LossGains, SlotLoss};
 use crate::network::Network;
 use crate::pass::{Loaded, NormStatistics, Pass, Training};
+use crate::target::Target;
 
 /// Height and width of the input must be multiples of this.
 pub const MAX_STRIDE: usize = 32;
@@ -26,6 +30,7 @@ pub struct Yolo {
     classes: usize,
     network: Network,
     declaration: Declaration,
+    frozen: Frozen,
     device: Device,
     loaded: Option<Loaded>,
 }
@@ -43,9 +48,29 @@ impl Yolo {
             classes,
             network,
             declaration,
+            frozen: Frozen::default(),
             device: device.clone().without_autodiff(),
             loaded: None,
         }
+    }
+
+    /// Returns the same detector with its first layers held: in training they run as in detection, with their running
+    /// statistics, and their gradient is zero.
+    ///
+    /// # Errors
+    /// If that includes the head.
+    pub fn with_frozen(self, layers: usize) -> Result<Self, TooManyFrozen> {
+        let most = self.network.body_len();
+        if layers > most {
+            return Err(TooManyFrozen { asked: layers, most });
+        }
+        let frozen = Frozen::first(layers, self.layout());
+        Ok(Self { frozen, ..self })
+    }
+
+    /// Returns what is held fixed.
+    pub fn frozen(&self) -> Frozen {
+        self.frozen
     }
 
     /// Returns the model's name.
@@ -101,7 +126,7 @@ impl Yolo {
     }
 
     /// Runs the network for training: batch normalisation uses the statistics of these images, which are
-    /// returned and not stored.
+    /// returned and not stored. Frozen layers return their running statistics.
     ///
     /// # Shapes
     /// `[B, 3, H, W]`, height and width multiples of [`MAX_STRIDE`]
@@ -111,7 +136,10 @@ impl Yolo {
     pub fn train_forward(&self, images: Tensor<4>) -> (HeadOutput, BatchStatistics) {
         check_shape(&images);
         let mut pass = Pass::Train(Training::new(self.loaded()));
-        let output = self.network.forward(images.autodiff(), &mut pass);
+        let frozen = self.frozen.layers;
+        let output = self
+            .network
+            .train_forward(images, frozen, self.loaded(), &mut pass);
         let norms = match pass {
             Pass::Train(training) => training.into_statistics(),
             Pass::Infer(_) => Vec::new(),
@@ -129,8 +157,20 @@ impl Yolo {
     /// If no state is loaded, or on another shape.
     pub fn infer(&self, images: Tensor<4>) -> HeadOutput {
         check_shape(&images);
-        let mut pass = Pass::Infer(self.loaded());
-        self.network.forward(images.without_autodiff(), &mut pass)
+        self.network.infer(images.without_autodiff(), self.loaded())
+    }
+
+    /// Returns the loss of an output by the model's family; see [`detection_loss`](crate::loss::detection_loss).
+    ///
+    /// # Panics
+    /// When the number of images differs, or a class is not below the number of classes.
+    pub fn loss(&self, output: &HeadOutput, targets: &[Vec<Target>], gains: &LossGains) -> SlotLoss {
+        self.kind.family.criterion()(output, targets, gains)
+    }
+
+    /// Returns the predictions of each image of an output, before suppression.
+    pub fn candidates(&self, output: &HeadOutput) -> Vec<Candidates> {
+        self.kind.family.decoder()(output)
     }
 
     /// Returns the gradient of all parameters in traversal order, in one copy from the device. A parameter
@@ -164,16 +204,15 @@ impl BatchStatistics {
         let mut parts = Vec::with_capacity(2 * self.norms.len());
         for norm in self.norms {
             let [channels] = norm.mean.dims();
-            let unbiased = norm.count as f32 / (norm.count.max(2) - 1) as f32;
-            corrections.push((channels, unbiased));
+            corrections.push((channels, norm.correction));
             parts.push(norm.mean);
             parts.push(norm.variance);
         }
         let mut values = to_host(Tensor::cat(parts, 0));
         let mut rest = values.as_mut_slice();
-        for (channels, unbiased) in corrections {
+        for (channels, correction) in corrections {
             let (norm, tail) = rest.split_at_mut(2 * channels);
-            norm[channels..].iter_mut().for_each(|value| *value *= unbiased);
+            norm[channels..].iter_mut().for_each(|value| *value *= correction);
             rest = tail;
         }
         values

@@ -4,7 +4,7 @@
 //! only hide that there is none.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -117,7 +117,12 @@ async fn admit(
             match timeout(PATIENCE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => Connection::tls_server(stream, place, PATIENCE),
                 // Somebody who only looked whether the port is open.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Err(error))
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                    ) =>
+                {
                     debug!(address = %place.address, "closed before a TLS handshake");
                     return;
                 }

@@ -1,6 +1,6 @@
 //! How a process talks: with certificates, or in plain text within a stated reach.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use proto::WorkerId;
@@ -83,11 +83,14 @@ impl Security {
         }
     }
 
-    /// Where to listen when nobody says: on all addresses, or on loopback when no other is allowed.
+    /// Where to listen when nobody says: on all addresses of both IP versions, as far as the host has them, or on loopback
+    /// when no other is allowed.
     pub fn default_listen(&self, port: u16) -> SocketAddr {
+        let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         match self.mode {
-            Mode::Loopback => ([127, 0, 0, 1], port).into(),
-            Mode::OpenNetwork | Mode::Tls(_) => ([0, 0, 0, 0], port).into(),
+            Mode::Loopback => (Ipv4Addr::LOCALHOST, port).into(),
+            Mode::OpenNetwork | Mode::Tls(_) if TcpListener::bind((all.ip(), 0)).is_ok() => all,
+            Mode::OpenNetwork | Mode::Tls(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
         }
     }
 

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use crate::support::{Cluster, Holder, TOKEN, call};
 
 /// Each call, and the one role that may make it; none where every certificate will do.
-const RIGHTS: [(&str, Option<Role>); 12] = [
+const RIGHTS: [(&str, Option<Role>); 16] = [
     ("/ringmaster.v1.CoordinatorService/GetRun", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Join", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Watch", Some(Worker)),
@@ -23,7 +23,11 @@ const RIGHTS: [(&str, Option<Role>); 12] = [
     ("/ringmaster.v1.CoordinatorService/Leave", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Status", Some(Operator)),
     ("/ringmaster.v1.ArtifactService/Upload", Some(Worker)),
+    ("/ringmaster.v1.CheckpointService/Put", Some(Worker)),
+    ("/ringmaster.v1.CheckpointService/Get", Some(Worker)),
     ("/ringmaster.v1.ExchangeService/Exchange", Some(Worker)),
+    ("/ringmaster.v1.StateService/Fetch", Some(Worker)),
+    ("/ringmaster.v1.OperatorService/Checkpoint", Some(Operator)),
     ("/grpc.health.v1.Health/Check", None),
     ("/grpc.health.v1.Health/Watch", None),
     // Last, for it ends the run.

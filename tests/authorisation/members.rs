@@ -60,6 +60,7 @@ impl Member {
                     sender: Some(sender.into()),
                     step: 1,
                     activity: wire::Activity::from(Activity::Training).into(),
+                    ..wire::HeartbeatRequest::default()
                 };
                 client.heartbeat(request).await.map(drop)
             }
@@ -179,7 +180,8 @@ async fn a_worker_speaks_only_for_itself_and_only_in_its_generation() {
             "{call}: {answer:?}"
         );
     }
-    for call in ["Heartbeat", "Report", "Leave", "Upload"] {
+    // A heartbeat and a goodbye are of the worker, in whatever generation it is; the others would change the run.
+    for call in ["Report", "Upload"] {
         for wrong in [before, Generation(now.0 + 1)] {
             let answer = a.call(call, a.worker, wrong).await;
             assert_eq!(

@@ -24,7 +24,9 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Uri};
 use tonic::{Request, Status};
-use worker::ring::service::{Exchange, Inbound};
+use worker::ring::links::{Broken, Inbound};
+use worker::ring::service::Exchange;
+use worker::ring::state_service::States;
 
 pub(crate) const TOKEN: &str = "the-join-token-of-tests";
 pub(crate) const RUN: RunId = RunId::from_u128(1);
@@ -87,6 +89,7 @@ impl Cluster {
                 host: "a".into(),
                 address: exchange.clone(),
             },
+            Broken::default(),
         );
         let (reporter, health) = tonic_health::server::health_reporter();
         drop(reporter);
@@ -94,7 +97,8 @@ impl Cluster {
         let server = security
             .server()
             .add_service(health)
-            .add_service(served.into_service());
+            .add_service(served.into_service())
+            .add_service(States::default().into_service());
         tokio::spawn(server.serve_with_incoming(incoming));
         Self {
             folder,
@@ -111,7 +115,7 @@ impl Cluster {
     pub(crate) fn servers_of(&self, path: &str) -> Vec<&Address> {
         if path.starts_with("/grpc.health") {
             vec![&self.coordinator, &self.exchange]
-        } else if path.contains("ExchangeService") {
+        } else if path.contains("ExchangeService") || path.contains("StateService") {
             vec![&self.exchange]
         } else {
             vec![&self.coordinator]

@@ -1,5 +1,6 @@
 //! A coordinator and its workers, each a process with an output file of its own.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,10 +16,15 @@ pub struct Cluster {
     address: String,
     /// Folder with the certificates of all hosts; plain text on loopback without.
     certificates: Option<PathBuf>,
+    /// How the coordinator was started.
+    arguments: Vec<String>,
+    coordinators: usize,
     /// The coordinator.
     pub coordinator: Process,
-    /// The workers in the order they were started.
+    /// The workers in the order they were started, but for those that a test took out.
     pub workers: Vec<Process>,
+    /// Workers started so far.
+    started: usize,
 }
 
 impl Cluster {
@@ -54,14 +60,18 @@ impl Cluster {
         arguments.extend(["--project", &project, "--name", "test"]);
         arguments.extend(recipe);
         let coordinator = Process::start(program, &arguments, &folder.join("coordinator.log"));
+        let arguments = arguments.into_iter().map(str::to_owned).collect();
         let (program, folder) = (program.to_owned(), folder.to_owned());
         Self {
             program,
             folder,
             address,
             certificates: certificates.map(Path::to_owned),
+            arguments,
+            coordinators: 1,
             coordinator,
             workers: Vec::new(),
+            started: 0,
         }
     }
 
@@ -72,6 +82,22 @@ impl Cluster {
             cluster.add_worker(&[]);
         }
         cluster
+    }
+
+    /// Starts the coordinator again at its address, to take over its run; the one before must have ended.
+    pub fn restart_coordinator(&mut self) {
+        let mut arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        arguments.push("--resume");
+        let output = self.folder.join(format!("coordinator-{}.log", self.coordinators));
+        self.coordinators += 1;
+        self.coordinator = Process::start(&self.program, &arguments, &output);
+    }
+
+    /// Returns what all workers that were ever started have written, one text each.
+    pub fn worker_logs(&self) -> Vec<String> {
+        let started = 0..self.started;
+        let read = |number| fs::read_to_string(self.folder.join(format!("worker-{number}.log")));
+        started.filter_map(|number| read(number).ok()).collect()
     }
 
     /// Returns the address of the coordinator.
@@ -85,12 +111,13 @@ impl Cluster {
         if !more.contains(&"--gpu") && !more.contains(&"--device") {
             arguments.extend(["--device", "cpu"]);
         }
-        let name = format!("worker-{}", self.workers.len());
+        let name = format!("worker-{}", self.started);
         let security = security(self.certificates.as_deref(), &name);
         arguments.extend(["--threads", "1", "--listen", "127.0.0.1:0"]);
         arguments.extend(security.iter().map(String::as_str));
         arguments.extend(more);
-        let output = self.folder.join(format!("worker-{}.log", self.workers.len()));
+        let output = self.folder.join(format!("{name}.log"));
+        self.started += 1;
         self.workers
             .push(Process::start(&self.program, &arguments, &output));
     }

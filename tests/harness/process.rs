@@ -116,6 +116,26 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Kills the process, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn kill(mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        self.child.wait().expect("a killed process ends");
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// When the system cannot tell.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the process can be asked").is_none()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // A test that failed leaves no process behind. It may have ended already.

@@ -49,6 +49,25 @@ impl RunDirectory {
             .collect()
     }
 
+    /// Returns all events, one JSON object each.
+    ///
+    /// # Panics
+    /// When there is no event log, or it holds something else.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path.join("events.jsonl")).expect("events.jsonl");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("an event"))
+            .collect()
+    }
+
+    /// Returns the number of events of a kind.
+    pub fn count(&self, event: &str) -> usize {
+        self.events()
+            .iter()
+            .filter(|logged| logged["event"] == event)
+            .count()
+    }
+
     /// Returns the rows of `results.csv` without its second column, the time.
     ///
     /// # Panics

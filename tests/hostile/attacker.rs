@@ -64,32 +64,45 @@ impl Attacker {
         (sender, task)
     }
 
-    /// Opens this many streams without waiting for any, and returns how many were answered.
-    pub(crate) async fn open_streams(&self, count: usize) -> usize {
-        let (sender, task) = self.http2().await;
-        let mut answers = Vec::new();
-        for _ in 0..count {
-            let Ok(mut sender) = sender.clone().ready().await else {
-                break;
-            };
-            // The stream stays open: its end is not sent.
-            match sender.send_request(request("/ringmaster.v1.CoordinatorService/Status"), false) {
-                Ok((answer, body)) => answers.push((answer, body)),
+    /// Opens this many streams, whatever the other side allows, and returns how many it refused; all of them when it
+    /// closed the connection.
+    pub(crate) async fn open_streams(&self, count: u32) -> u32 {
+        let mut stream = self.connect().await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        let writer = tokio::spawn(async move {
+            for index in 0..count {
+                // HEADERS of stream 1, 3, 5 ... whose end is never sent.
+                let mut frame = vec![0, 0, HEADERS.len() as u8, 1, 4];
+                frame.extend((2 * index + 1).to_be_bytes());
+                frame.extend(HEADERS);
+                if writing.write_all(&frame).await.is_err() {
+                    break;
+                }
+            }
+            writing
+        });
+        let mut refused = 0;
+        let mut head = [0; 9];
+        loop {
+            match timeout(Duration::from_secs(2), reading.read_exact(&mut head)).await {
                 Err(_) => break,
+                Ok(Err(_)) => return count,
+                Ok(Ok(_)) => {}
+            }
+            let bytes = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut body = vec![0; bytes as usize];
+            if reading.read_exact(&mut body).await.is_err() {
+                return count;
+            }
+            match head[3] {
+                RST_STREAM => refused += 1,
+                GOAWAY => return count,
+                _ => {}
             }
         }
-        let mut answered = 0;
-        for (answer, mut body) in answers {
-            let _ = body.send_data(Bytes::from_static(&[0; 5]), true);
-            if timeout(Duration::from_secs(5), answer)
-                .await
-                .is_ok_and(|answer| answer.is_ok())
-            {
-                answered += 1;
-            }
-        }
-        task.abort();
-        answered
+        drop(writer.await);
+        refused
     }
 
     /// Announces messages of 4 GiB and returns how many were refused.
@@ -189,18 +202,25 @@ impl Attacker {
     }
 }
 
+/// What every connection begins with, and empty settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// `:method POST`, `:scheme http`, a path and an authority, packed.
+const HEADERS: &[u8] = b"\x83\x86\x04\x27/ringmaster.v1.ArtifactService/Upload__\x01\x01a";
+
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
 /// How many of these connections the other side has not closed.
 pub(crate) async fn count_open(streams: &mut [TcpStream]) -> usize {
     // Refusals come as resets a moment after the connection.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut open = 0;
     for stream in streams {
-        let mut byte = [0];
-        // Nothing to read and no end: still open.
-        if timeout(Duration::from_millis(1), stream.read(&mut byte))
-            .await
-            .is_err()
-        {
+        // The server's first settings may be there to read. Then nothing and no end: still open.
+        let mut bytes = [0; 256];
+        let end = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
+        if timeout(Duration::from_millis(2), end).await.is_err() {
             open += 1;
         }
     }

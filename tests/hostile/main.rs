@@ -97,10 +97,8 @@ async fn connections_that_say_nothing_are_limited_and_closed() {
         silent.extend(attacker.connect_and_say(hello).await);
     }
     let held = attacker::count_open(&mut silent).await;
-    assert!(
-        held <= ConnectionLimits::COORDINATOR.per_address,
-        "{held} are held"
-    );
+    let limit = ConnectionLimits::COORDINATOR.per_address;
+    assert!((limit / 2..=limit).contains(&held), "{held} of 400 are held");
     victim.report("400 silent connections", SLACK_BYTES);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(attacker::count_open(&mut silent).await, 0, "closed after 10 s");
@@ -110,8 +108,9 @@ async fn connections_that_say_nothing_are_limited_and_closed() {
 async fn ten_thousand_streams_and_huge_lengths_cost_nothing() {
     let victim = Victim::start();
     let attacker = Attacker::of(victim.cluster.address());
-    let opened = attacker.open_streams(10_000).await;
-    victim.report(&format!("10,000 streams, {opened} of them answered"), SLACK_BYTES);
+    let refused = attacker.open_streams(10_000).await;
+    assert!(refused >= 9_992, "{refused} of 10,000 streams were refused");
+    victim.report(&format!("10,000 streams, {refused} of them refused"), SLACK_BYTES);
 
     let refused = attacker.announce_huge_messages(200).await;
     assert_eq!(refused, 200, "each is refused by its length");

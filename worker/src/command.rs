@@ -38,7 +38,7 @@ pub struct Args {
     /// Data set on this host, when it lies elsewhere than the recipe says
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Address to accept the ring neighbour on [default: any free port on 0.0.0.0, with --insecure on 127.0.0.1]
+    /// Address to accept the ring neighbour on [default: a free port on all addresses, with --insecure on 127.0.0.1]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// How neighbours reach this worker [default: the address that the coordinator is reached from]

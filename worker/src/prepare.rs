@@ -90,7 +90,8 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
             iou: recipe.iou as f32,
             max_detections: recipe.max_det as usize,
             ..NmsConfig::validation()
-        });
+        })
+        .with_frozen(recipe.freeze as usize)?;
     let plan = Plan::new(plan_config(recipe, training.len()))?;
     ensure!(
         recipe.sum == SumKind::F32 || bits_for(plan.slots_max()) >= BITS_MIN,
@@ -98,7 +99,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         plan.slots_max()
     );
     let schedule = Schedule::new(recipe, &plan, training.len(), training.names.len());
-    let flat = initial_state(recipe, &learner)?;
+    let flat = initial_state(recipe, &learner, &training.names)?;
     let layout = learner.layout();
     let tensors = layout.parameters.len() + layout.buffers.len();
     let initial = State::new(flat, schedule.optimizer.moments(), tensors);
@@ -142,15 +143,19 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
 pub fn augment_config(recipe: &Recipe) -> AugmentConfig {
     AugmentConfig {
         mosaic: recipe.mosaic,
+        mixup: recipe.mixup,
+        cutmix: recipe.cutmix,
         degrees: recipe.degrees,
         translate: recipe.translate,
         scale: recipe.scale,
         shear: recipe.shear,
+        perspective: recipe.perspective,
         hsv_h: recipe.hsv_h,
         hsv_s: recipe.hsv_s,
         hsv_v: recipe.hsv_v,
         flipud: recipe.flipud,
         fliplr: recipe.fliplr,
+        bgr: recipe.bgr,
     }
 }
 
@@ -165,6 +170,7 @@ fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
         seed: recipe.seed,
         close_mosaic: recipe.close_mosaic,
         image_size: recipe.imgsz,
+        multi_scale: recipe.multi_scale,
     }
 }
 
@@ -180,21 +186,22 @@ fn open_split(path: &std::path::Path, split: Split) -> anyhow::Result<Arc<Datase
     Ok(Arc::new(dataset))
 }
 
-fn initial_state(recipe: &Recipe, learner: &YoloLearner) -> anyhow::Result<FlatState> {
+fn initial_state(recipe: &Recipe, learner: &YoloLearner, names: &[String]) -> anyhow::Result<FlatState> {
     let Some(path) = &recipe.weights else {
         return Ok(learner.yolo().initial_state(recipe.seed));
     };
     let loaded =
         weights::load(path.as_ref()).with_context(|| format!("cannot start from --weights {path}"))?;
+    let (found, wanted) = (loaded.metadata.kind, learner.yolo().kind());
     ensure!(
-        loaded.metadata.kind == learner.yolo().kind() && loaded.metadata.names.len() == learner.classes(),
-        "cannot start from --weights {path}: it holds {} for {} classes, the run trains {} for {}",
-        loaded.metadata.kind,
-        loaded.metadata.names.len(),
-        learner.yolo().kind(),
-        learner.classes(),
+        found == wanted,
+        "cannot start from --weights {path}: it holds {found}, the run trains {wanted}; give --model {found}"
     );
-    Ok(loaded.state)
+    let (state, report) = weights::transfer(&loaded, names, recipe.seed);
+    for line in report.to_string().lines() {
+        info!("weights: {line}");
+    }
+    Ok(state)
 }
 
 fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initial: &State) -> ModelCard {

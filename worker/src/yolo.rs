@@ -1,11 +1,11 @@
 //! The learner that trains: a YOLO of crate `model` on this rank's device.
 
 use data::{SlotBatch, ValBatch};
-use model::decode::decode;
 use model::device::{Device, on_pool};
+use model::frozen::{Frozen, TooManyFrozen};
 use model::kind::ModelKind;
 use model::layout::Layout;
-use model::loss::{LossGains, detection_loss};
+use model::loss::LossGains;
 use model::metric::match_detections;
 use model::nms::{NmsConfig, nms};
 use model::target::Target;
@@ -50,6 +50,15 @@ impl YoloLearner {
         Self { nms, ..self }
     }
 
+    /// Holds the first layers fixed.
+    ///
+    /// # Errors
+    /// If that includes the head.
+    pub fn with_frozen(self, layers: usize) -> Result<Self, TooManyFrozen> {
+        let yolo = self.yolo.with_frozen(layers)?;
+        Ok(Self { yolo, ..self })
+    }
+
     /// Returns the model.
     pub fn yolo(&self) -> &Yolo {
         &self.yolo
@@ -60,7 +69,7 @@ impl YoloLearner {
         let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
         let (output, statistics) = self.yolo.train_forward(images);
         let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
-        let loss = detection_loss(&output, &targets, &self.gains);
+        let loss = self.yolo.loss(&output, &targets, &self.gains);
         Contribution {
             gradient: self.yolo.gradient(loss.total.backward()),
             statistics: statistics.into_vec(),
@@ -75,9 +84,8 @@ impl YoloLearner {
         let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
         let output = self.yolo.infer(self.yolo.images(&batch.images, shape));
         let targets: Vec<_> = batch.targets().iter().map(|boxes| targets(boxes)).collect();
-        let loss = detection_loss(&output, &targets, &self.gains);
-        let images = decode(&output)
-            .iter()
+        let loss = self.yolo.loss(&output, &targets, &self.gains);
+        let images = (self.yolo.candidates(&output).iter())
             .zip(&targets)
             .map(|(candidates, truths)| match_detections(&nms(candidates, &self.nms), truths))
             .collect();
@@ -92,6 +100,10 @@ impl YoloLearner {
 impl Learner for YoloLearner {
     fn layout(&self) -> &Layout {
         self.yolo.layout()
+    }
+
+    fn frozen(&self) -> Frozen {
+        self.yolo.frozen()
     }
 
     fn classes(&self) -> usize {

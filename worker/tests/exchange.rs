@@ -10,7 +10,8 @@ use proto::{Member, RefusalKind, RunId, Sender, WorkerId, wire};
 use security::{ConnectionLimits, Expect, Security};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
-use worker::ring::service::{Exchange, Inbound};
+use worker::ring::links::{Broken, Inbound};
+use worker::ring::service::Exchange;
 
 const RUN: RunId = RunId::from_u128(1);
 const LEFT: WorkerId = WorkerId::from_u128(2);
@@ -27,7 +28,7 @@ async fn serve() -> (proto::Address, Inbound) {
         host: "left".into(),
         address: address.clone(),
     };
-    let inbound = exchange.expect(RUN, NOW, left);
+    let inbound = exchange.expect(RUN, NOW, left, Broken::default());
     let security = Security::loopback();
     let incoming = security.incoming(listener, ConnectionLimits::WORKER);
     tokio::spawn(

@@ -5,14 +5,13 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use collective::{Generation, LinkError, Links, Neighbour};
+use collective::{Generation, LinkError, Neighbour};
 use proto::{Member, RunId, Sender, WorkerId};
 use security::Security;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::ring::links::GrpcLinks;
+use worker::ring::links::{Broken, RingLinks};
 
 fn own() -> Sender {
     Sender {
@@ -40,15 +39,16 @@ fn nobody() -> proto::Address {
 #[tokio::test]
 async fn a_rank_that_only_waits_for_its_left_hears_that_its_right_is_gone() {
     let (_left_is_silent, from_left) = mpsc::channel(1);
-    let mut links = GrpcLinks::open(
+    let mut links = RingLinks::open(
         Security::loopback(),
         own(),
         right(nobody()),
         from_left,
         CancellationToken::new(),
+        Broken::default(),
     );
-    let received = timeout(Duration::from_secs(10), spawn_blocking(move || links.receive())).await;
-    let error = received.expect("no hang").unwrap().unwrap_err();
+    let received = timeout(Duration::from_secs(10), links.receive()).await;
+    let error = received.expect("no hang").unwrap_err();
     assert!(
         matches!(
             error,
@@ -68,14 +68,15 @@ async fn a_cancelled_generation_wakes_a_rank_that_waits() {
     // Somebody who accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().into();
-    let mut links = GrpcLinks::open(
+    let mut links = RingLinks::open(
         Security::loopback(),
         own(),
         right(address),
         from_left,
         cancelled.clone(),
+        Broken::default(),
     );
-    let waiting = spawn_blocking(move || links.receive());
+    let waiting = tokio::spawn(async move { links.receive().await });
     cancelled.cancel();
     let error = timeout(Duration::from_secs(10), waiting)
         .await

@@ -117,6 +117,14 @@ impl DiskFile for File {
     }
 }
 
+/// The folder that holds the name; a bare name lies in the working directory.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Removes a folder and the files in it; the folder holds no folders. What is gone already is no error.
 pub(crate) fn remove_folder_of_files(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let names = match disk.list(path) {

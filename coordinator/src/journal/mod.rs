@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use self::frame::Frame;
 pub use self::record::Record;
-use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::disk::{Disk, DiskFile, RealDisk, folder_of};
 
 /// The journal of a run, open and locked.
 #[derive(Debug)]
@@ -268,14 +268,6 @@ impl Journal {
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(bytes)?;
         self.file.sync()
-    }
-}
-
-/// The folder that holds the name; a bare name lies in the working directory.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 

@@ -74,8 +74,7 @@ impl Membership {
                 expected: "an id that no worker with other properties has used",
             }));
         }
-        let seat = &mut self.seats[seat];
-        seat.heard_at = seat.heard_at.max(now);
+        self.seats[seat].heard_at = now;
         Ok(vec![])
     }
 

@@ -77,7 +77,7 @@ impl Seat {
         generation: Generation,
         vitals: &Vitals,
     ) -> Option<Duration> {
-        self.heard_at = self.heard_at.max(now);
+        self.heard_at = now;
         self.generation = generation;
         self.step = vitals.step;
         self.activity = vitals.activity;

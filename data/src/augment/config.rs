@@ -17,12 +17,20 @@ pub struct AugmentConfig {
     pub scale: f64,
     /// Largest shear in degrees.
     pub shear: f64,
+    /// Largest perspective per pixel, horizontally and vertically.
+    pub perspective: f64,
     /// Probability of flipping upside down.
     pub flipud: f64,
     /// Probability of mirroring left to right.
     pub fliplr: f64,
-    /// Probability of a mosaic, in the epochs that have mosaics at all.
+    /// Probability of swapping red and blue.
+    pub bgr: f64,
+    /// Probability of a mosaic, in the epochs that mix pictures at all.
     pub mosaic: f64,
+    /// Probability of laying a second picture over the first, in the same epochs.
+    pub mixup: f64,
+    /// Probability of putting a rectangle of a second picture into the first, in the same epochs.
+    pub cutmix: f64,
 }
 
 impl Default for AugmentConfig {
@@ -35,9 +43,13 @@ impl Default for AugmentConfig {
             translate: 0.1,
             scale: 0.5,
             shear: 0.0,
+            perspective: 0.0,
             flipud: 0.0,
             fliplr: 0.5,
+            bgr: 0.0,
             mosaic: 1.0,
+            mixup: 0.0,
+            cutmix: 0.0,
         }
     }
 }
@@ -53,9 +65,13 @@ impl AugmentConfig {
             translate: 0.0,
             scale: 0.0,
             shear: 0.0,
+            perspective: 0.0,
             flipud: 0.0,
             fliplr: 0.0,
+            bgr: 0.0,
             mosaic: 0.0,
+            mixup: 0.0,
+            cutmix: 0.0,
         }
     }
 }

@@ -1,16 +1,22 @@
 //! Training pictures: a sample of the dataset becomes one square network input with its boxes.
 //!
-//! Order: mosaic (or letterbox), affine, colour, flips. Everything random comes from one stream keyed by
-//! (seed, epoch, sample), and is drawn in a fixed order, so the same sample of the same epoch looks the same on every
-//! host and thread. A file that does not decode becomes a grey picture without boxes, and is counted.
+//! Order: mosaic (or letterbox) and projection; the same for a second picture and a mix with it (mixup, cutmix); colour,
+//! flips, channel order; then the size of the step, where that changes from step to step. Everything random comes from
+//! one stream keyed by (seed, epoch, sample), and is drawn in a fixed order, so the same sample of the same epoch looks the
+//! same on every host and thread. A file that does not decode becomes a grey picture without boxes, and is counted.
 //!
-//! Left out on purpose: perspective, mix-up, copy-paste, blur, which are off by default where users come from.
+//! Left out on purpose: copy-paste, which needs outlines, and what needs a library that is not there by default where
+//! users come from (blur, grey, contrast).
 
-mod affine;
 mod config;
-mod flip;
+mod finish;
 mod hsv;
+mod mix;
 mod mosaic;
+mod projection;
+#[cfg(test)]
+mod reference;
+mod warp;
 
 pub use config::AugmentConfig;
 
@@ -18,10 +24,13 @@ use crate::{
     dataset::SampleId,
     letterbox::{BACKGROUND, place},
     loader::PictureCache,
-    picture::{Picture, write_planes},
+    picture::Picture,
     random::{KeyedRandom, Purpose},
+    resize::resize,
 };
-use affine::Affine;
+use finish::Finish;
+use mosaic::Mosaic;
+use projection::Projection;
 
 /// A box to be found.
 ///
@@ -53,9 +62,9 @@ pub struct SampleRequest {
     pub epoch: u32,
     /// The sample.
     pub sample: SampleId,
-    /// Whether mosaics are made in this epoch.
+    /// Whether pictures are mixed in this epoch: mosaic, mixup, cutmix.
     pub mosaic: bool,
-    /// Side of the network input in pixels.
+    /// Side of the network input in pixels. The picture is made at the size of the cache, and resized to this one.
     pub image_size: u32,
 }
 
@@ -66,6 +75,7 @@ pub struct Augmenter {
     seed: u64,
     canvas: Picture,
     warped: Vec<u8>,
+    second: Vec<u8>,
 }
 
 impl Augmenter {
@@ -76,6 +86,7 @@ impl Augmenter {
             seed,
             canvas: Picture::filled(0, 0, BACKGROUND),
             warped: Vec::new(),
+            second: Vec::new(),
         }
     }
 
@@ -98,40 +109,80 @@ impl Augmenter {
         request: SampleRequest,
         pixels: &mut [u8],
     ) -> (Vec<TargetBox>, u32) {
-        let SampleRequest {
-            epoch,
-            sample,
-            image_size,
-            ..
-        } = request;
-        let key = [self.seed, u64::from(epoch), u64::from(sample.0)];
+        let key = [self.seed, u64::from(request.epoch), u64::from(request.sample.0)];
         let mut random = KeyedRandom::new(Purpose::Augment, key);
-        let wants_mosaic = random.chance(self.config.mosaic);
-        let mut layout = if request.mosaic && wants_mosaic {
-            mosaic::compose(cache, sample, image_size, &mut random, &mut self.canvas)
-        } else {
-            self.letterboxed(cache, sample, image_size)
+        let random = &mut random;
+        let side = cache.image_size();
+        let mut warped = std::mem::take(&mut self.warped);
+        let mut layout = self.projected(cache, request.sample, request.mosaic, random, &mut warped);
+        if request.mosaic {
+            self.mix(cache, random, &mut warped, &mut layout);
+        }
+
+        let mut finish = Finish {
+            colours: hsv::Tables::draw(&self.config, random),
+            flipud: random.chance(self.config.flipud),
+            fliplr: random.chance(self.config.fliplr),
+            bgr: random.chance(self.config.bgr),
         };
-
-        let affine = Affine::draw(
-            &self.config,
-            (self.canvas.width, self.canvas.height),
-            image_size,
-            &mut random,
-        );
-        affine.warp(&self.canvas, image_size, &mut self.warped);
-        affine.move_boxes(&mut layout.boxes, image_size);
-
-        hsv::shift(&self.config, &mut self.warped, &mut random);
-        let side = image_size as usize;
-        if random.chance(self.config.flipud) {
-            flip::upside_down(&mut self.warped, side, &mut layout.boxes);
+        finish.move_boxes(&mut layout.boxes, side as usize);
+        if request.image_size == side {
+            finish.write(&warped, side as usize, pixels);
+        } else {
+            if let Some(tables) = finish.colours.take() {
+                tables.apply(&mut warped);
+            }
+            let scaled = scale(&mut warped, &mut layout.boxes, side, request.image_size);
+            finish.write(&scaled.rgb, request.image_size as usize, pixels);
         }
-        if random.chance(self.config.fliplr) {
-            flip::left_to_right(&mut self.warped, side, &mut layout.boxes);
-        }
-        write_planes(&self.warped, pixels);
+        self.warped = warped;
         (layout.boxes, layout.unreadable)
+    }
+
+    /// Mixes in other pictures, each with its probability.
+    fn mix(&mut self, cache: &PictureCache, random: &mut KeyedRandom, rgb: &mut [u8], layout: &mut Layout) {
+        for (probability, is_mixup) in [(self.config.mixup, true), (self.config.cutmix, false)] {
+            if !random.chance(probability) {
+                continue;
+            }
+            let sample = SampleId(random.below(cache.dataset().len()) as u32);
+            let mut second = std::mem::take(&mut self.second);
+            let other = self.projected(cache, sample, true, random, &mut second);
+            layout.unreadable += other.unreadable;
+            if is_mixup {
+                mix::mixup(rgb, &mut layout.boxes, (&second, &other.boxes), random);
+            } else {
+                let side = cache.image_size();
+                mix::cutmix(rgb, &mut layout.boxes, (&second, &other.boxes), side, random);
+            }
+            self.second = second;
+        }
+    }
+
+    /// Draws a sample, as a mosaic or by itself, through a random projection.
+    fn projected(
+        &mut self,
+        cache: &PictureCache,
+        sample: SampleId,
+        mosaic: bool,
+        random: &mut KeyedRandom,
+        target: &mut Vec<u8>,
+    ) -> Layout {
+        let side = cache.image_size();
+        let is_mosaic = random.chance(self.config.mosaic) && mosaic;
+        let (mut layout, projection) = if is_mosaic {
+            let mosaic = Mosaic::draw(cache, sample, side, random);
+            let canvas = (mosaic.side(), mosaic.side());
+            let projection = Projection::draw(&self.config, canvas, side, random);
+            let visible = projection.visible(canvas, side);
+            (mosaic.compose(cache, visible, &mut self.canvas), projection)
+        } else {
+            let projection = Projection::draw(&self.config, (side, side), side, random);
+            (self.letterboxed(cache, sample, side), projection)
+        };
+        warp::warp(&projection, &self.canvas, side, target);
+        projection.move_boxes(&mut layout.boxes, side);
+        layout
     }
 
     fn letterboxed(&mut self, cache: &PictureCache, sample: SampleId, image_size: u32) -> Layout {
@@ -143,6 +194,22 @@ impl Augmenter {
         layout.add(cache, sample, &loaded, [geometry.pad_x, geometry.pad_y]);
         layout
     }
+}
+
+/// Resizes a square picture and its boxes.
+fn scale(rgb: &mut Vec<u8>, boxes: &mut [TargetBox], side: u32, target: u32) -> Picture {
+    let picture = Picture {
+        width: side,
+        height: side,
+        rgb: std::mem::take(rgb),
+    };
+    let ratio = target as f32 / side as f32;
+    for scaled in boxes {
+        scaled.xyxy = scaled.xyxy.map(|edge| edge * ratio);
+    }
+    let resized = resize(&picture, target, target);
+    *rgb = picture.rgb;
+    resized
 }
 
 /// The boxes of what was put on the canvas.

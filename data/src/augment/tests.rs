@@ -125,11 +125,65 @@ fn colours_stay_under_their_boxes() {
 }
 
 #[test]
+fn another_size_shows_the_same_picture() {
+    let cache = shapes(96);
+    let config = AugmentConfig {
+        hsv_h: 0.0,
+        hsv_s: 0.0,
+        hsv_v: 0.0,
+        ..AugmentConfig::default()
+    };
+    let mut augmenter = Augmenter::new(config, 2);
+    for sample in 0..10 {
+        let base = augmenter.image(&cache, request(sample, true));
+        let larger = SampleRequest {
+            image_size: 192,
+            ..request(sample, true)
+        };
+        let larger = augmenter.image(&cache, larger);
+        assert_eq!(larger.pixels.len(), 3 * 192 * 192);
+        for (one, other) in base.boxes.iter().zip(&larger.boxes) {
+            assert_eq!(one.xyxy.map(|edge| edge * 2.0), other.xyxy);
+        }
+        let mean =
+            |pixels: &[u8]| pixels.iter().map(|&level| f64::from(level)).sum::<f64>() / pixels.len() as f64;
+        assert!((mean(&base.pixels) - mean(&larger.pixels)).abs() < 1.0);
+    }
+}
+
+#[test]
+fn mixes_bring_the_boxes_of_two_pictures_and_end_with_the_mosaic() {
+    let cache = shapes(96);
+    let plain = AugmentConfig {
+        mosaic: 0.0,
+        ..AugmentConfig::off()
+    };
+    let count = |config: &AugmentConfig, mosaic: bool| {
+        let mut augmenter = Augmenter::new(config.clone(), 0);
+        let images = (0..60).map(|sample| augmenter.image(&cache, request(sample, mosaic)));
+        images.map(|image| image.boxes.len()).sum::<usize>()
+    };
+    let alone = count(&plain, true);
+    let mixup = AugmentConfig {
+        mixup: 1.0,
+        ..plain.clone()
+    };
+    let cutmix = AugmentConfig {
+        cutmix: 1.0,
+        ..plain.clone()
+    };
+    assert!(count(&mixup, true) > alone * 3 / 2);
+    assert!(count(&cutmix, true) > alone);
+    assert_eq!((count(&mixup, false), count(&cutmix, false)), (alone, alone));
+}
+
+#[test]
 fn a_mosaic_shows_four_pictures() {
     let cache = shapes(96);
     let mut random = KeyedRandom::new(Purpose::Augment, [0, 0, 0]);
     let mut canvas = Picture::filled(0, 0, BACKGROUND);
-    let layout = mosaic::compose(&cache, SampleId(0), 96, &mut random, &mut canvas);
+    let mosaic = Mosaic::draw(&cache, SampleId(0), 96, &mut random);
+    let layout = mosaic.compose(&cache, [0, 0, 192, 192], &mut canvas);
     assert_eq!((canvas.width, canvas.height), (192, 192));
     let first = cache.dataset().sample(SampleId(0)).labels.len();
     assert!(layout.boxes.len() > first);

@@ -197,7 +197,11 @@ impl Picture {
 
     fn finish(self, images: &Path, root: &Path, found: &mut Found) {
         let path: PathBuf = images.join(&self.image.file_name);
-        if let Some(reason) = self.fault {
+        // An annotations file is somebody else's; it says which pictures of its folder are meant, and no others.
+        let cleaned = |path: &Path| files::join(Path::new(""), path);
+        let is_outside = !cleaned(&path).starts_with(cleaned(images));
+        let outside = is_outside.then_some(SkipReason::OutsideFolder);
+        if let Some(reason) = outside.or(self.fault) {
             found.skipped.push(Skipped {
                 file: path,
                 line: None,

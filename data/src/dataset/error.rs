@@ -125,6 +125,9 @@ pub enum SkipReason {
     /// The image is listed but does not exist.
     #[error("the image does not exist")]
     MissingImage,
+    /// The annotations name a file that is not below their image folder.
+    #[error("the name leads out of the image folder")]
+    OutsideFolder,
     /// The file's format is known but not read.
     #[error("the format '{extension}' is not read; convert it to JPEG or PNG")]
     UnsupportedFormat {

@@ -54,6 +54,11 @@ impl PictureCache {
         &self.dataset
     }
 
+    /// Long side of the pictures that are kept, in pixels.
+    pub fn image_size(&self) -> u32 {
+        self.image_size
+    }
+
     /// Bytes of pixels that are kept.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)

@@ -37,7 +37,7 @@ pub struct SlotJob {
     pub slot: u32,
     /// Samples of the slot.
     pub samples: Vec<SampleId>,
-    /// Whether mosaics are made.
+    /// Whether pictures are mixed: mosaic, mixup, cutmix.
     pub mosaic: bool,
     /// Side of the network input in pixels.
     pub image_size: u32,
@@ -188,6 +188,7 @@ mod tests {
             seed: 9,
             close_mosaic: 1,
             image_size: 64,
+            multi_scale: 0.0,
         })
         .unwrap()
     }

@@ -1,6 +1,7 @@
 //! How the fused operations take part in the autodiff graph: one node each, with a backward of its own.
 
 use burn::backend::AutodiffBackend;
+use burn::backend::TensorMetadata;
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -34,6 +35,21 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 prepared.finish(state, output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::convolve(x, kernel, stride, padding)),
+        }
+    }
+
+    fn depthwise(x: FloatTensor<Self>, kernel: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = Depthwise
+            .prepare::<C>([x.node(), kernel.node()])
+            .compute_bound()
+            .stateful();
+        let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prepared) => {
+                let output = B::depthwise(x.clone(), kernel.clone());
+                prepared.finish(DepthwiseState { x, kernel }, output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::depthwise(x, kernel)),
         }
     }
 
@@ -99,6 +115,34 @@ impl<B: FusedOps> Backward<B, 2> for Convolve {
         }
         if let Some(node) = kernel_node {
             let kernel_gradient = B::kernel_gradient(x, kernel, gradient, stride, padding);
+            gradients.register::<B>(node.id, kernel_gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Depthwise;
+
+#[derive(Clone, Debug)]
+struct DepthwiseState<T> {
+    x: T,
+    kernel: T,
+}
+
+impl<B: FusedOps> Backward<B, 2> for Depthwise {
+    type State = DepthwiseState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, kernel_node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let DepthwiseState { x, kernel } = ops.state;
+        let side = kernel.shape()[2];
+        if let Some(node) = x_node {
+            let turned = B::float_flip(kernel, &[2, 3]);
+            gradients.register::<B>(node.id, B::depthwise(gradient.clone(), turned));
+        }
+        if let Some(node) = kernel_node {
+            let kernel_gradient = B::depthwise_kernel_gradient(x, gradient, side);
             gradients.register::<B>(node.id, kernel_gradient);
         }
     }

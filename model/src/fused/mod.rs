@@ -1,8 +1,9 @@
 //! Operations of the training step that burn's own would compute in many small pieces.
 //!
-//! Two of them: a convolution whose kernel gradient is one matrix product, and batch normalisation followed by
-//! SiLU as a single operation that keeps nothing but its input for the backward pass. Each has a default made
-//! of burn's operations, which every backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
+//! Three of them: a convolution whose kernel gradient is one matrix product; a depthwise convolution, whose kernel
+//! gradient burn computes channel by channel; and batch normalisation followed by SiLU as a single operation that
+//! keeps nothing but its input for the backward pass. Each has a default made of burn's operations, which every
+//! backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
 
 #![cfg_attr(
     feature = "tch",
@@ -32,6 +33,17 @@ pub(crate) fn convolve(x: Tensor<4>, kernel: Tensor<4>, stride: usize, padding: 
         kernel.into_dispatch(),
         stride,
         padding,
+    ))
+}
+
+/// Convolution of each channel by itself, without bias, of stride 1 and with `same` padding.
+///
+/// # Shapes
+/// `[B, C, H, W]` and `[C, 1, k, k]`, k odd, to `[B, C, H, W]`
+pub(crate) fn depthwise(x: Tensor<4>, kernel: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::depthwise(
+        x.into_dispatch(),
+        kernel.into_dispatch(),
     ))
 }
 
@@ -97,6 +109,20 @@ pub(crate) trait FusedOps: Backend {
         padding: usize,
     ) -> FloatTensor<Self> {
         Self::conv2d_weight_backward(x, kernel, gradient, options(stride, padding))
+    }
+
+    /// See [`depthwise`]. Its gradient with respect to the images is the same with the kernel turned around.
+    fn depthwise(x: FloatTensor<Self>, kernel: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::depthwise::<Self>(x, kernel)
+    }
+
+    /// Gradient of [`depthwise`] with respect to the kernel, whose side is `side`.
+    fn depthwise_kernel_gradient(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        side: usize,
+    ) -> FloatTensor<Self> {
+        composed::depthwise_kernel_gradient::<Self>(x, gradient, side)
     }
 
     /// See [`norm_silu`].

@@ -48,6 +48,21 @@ fn a_convolution_and_its_gradients_are_those_of_burn() {
 }
 
 #[test]
+fn a_depthwise_convolution_and_its_gradients_are_those_of_burn() {
+    for (side, [height, width]) in [(3, [5, 19]), (3, [1, 1]), (5, [2, 9]), (1, [3, 4]), (3, [20, 20])] {
+        let x = filled([3, 4, height, width], 0.1);
+        let kernel = filled([4, 1, side, side], 0.0);
+        let options = ConvOptions::new([1; 2], [side / 2; 2], [1; 2], 4);
+        let ours = depthwise(x.clone(), kernel.clone());
+        let theirs = conv2d(x.clone(), kernel.clone(), None, options);
+        assert_close(ours.clone(), theirs.clone());
+        let (ours, theirs) = (objective(ours).backward(), objective(theirs).backward());
+        assert_close(x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+        assert_close(kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
+    }
+}
+
+#[test]
 fn many_images_are_unfolded_in_parts() {
     let x = filled([9, 64, 32, 32], 0.0);
     let kernel = filled([2, 64, 3, 3], 0.0);
@@ -76,14 +91,27 @@ fn normalisation_with_silu_and_its_gradients_are_those_of_burn() {
     }
 }
 
+fn primitive(shape: &[usize], offset: f32) -> FloatTensor<Flex> {
+    let len = shape.iter().product::<usize>();
+    let data = filled([len], offset).into_data();
+    let data = TensorData::new(data.try_into_vec::<f32>().unwrap(), shape.to_vec());
+    Flex::float_from_data(data, &FlexDevice)
+}
+
+#[test]
+fn what_other_backends_run_for_a_depthwise_kernel_agrees_with_ours() {
+    for (side, shape) in [(3, [2, 5, 7, 9]), (5, [1, 2, 3, 2])] {
+        let (x, gradient) = (primitive(&shape, 0.1), primitive(&shape, -0.2));
+        let composed = composed::depthwise_kernel_gradient::<Flex>(x.clone(), gradient.clone(), side);
+        let ours = Flex::depthwise_kernel_gradient(x, gradient, side);
+        let tolerance = Tolerance::<f32>::rel_abs(1e-4, 1e-4);
+        ours.into_data()
+            .assert_approx_eq(&composed.into_data(), tolerance);
+    }
+}
+
 #[test]
 fn what_other_backends_run_agrees_with_the_kernels() {
-    let primitive = |shape: &[usize], offset: f32| {
-        let len = shape.iter().product::<usize>();
-        let data = filled([len], offset).into_data();
-        let data = TensorData::new(data.try_into_vec::<f32>().unwrap(), shape.to_vec());
-        Flex::float_from_data(data, &FlexDevice)
-    };
     let x = primitive(&[2, 3, 4, 5], 1.0);
     let gradient = primitive(&[2, 3, 4, 5], -0.2);
     let (gamma, beta) = (primitive(&[3], 0.7), primitive(&[3], 0.0));

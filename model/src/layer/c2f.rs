@@ -1,23 +1,30 @@
-//! C2f: a cross-stage block that concatenates the outputs of all its bottlenecks.
+//! C2f and C3k2: cross-stage blocks that concatenate the outputs of all their inner blocks.
 
 use burn::tensor::Tensor;
 
 use crate::declare::Declaration;
-use crate::layer::{Conv, concatenate};
+use crate::layer::{Bottleneck, C3k, Conv, concatenate};
+use crate::onnx::{Graph, Map};
 use crate::pass::Pass;
-use crate::table::Shortcut;
+use crate::table::{Inner, Shortcut};
 
-/// Splits in two, runs one half through bottlenecks, and joins everything.
+/// Splits in two, runs one half through inner blocks, and joins everything.
 #[derive(Clone, Debug)]
 pub(crate) struct C2f {
     split: Conv,
     join: Conv,
-    bottlenecks: Vec<Bottleneck>,
+    blocks: Vec<InnerBlock>,
     hidden: usize,
 }
 
+#[derive(Clone, Debug)]
+enum InnerBlock {
+    Bottleneck(Bottleneck),
+    C3k(C3k),
+}
+
 impl C2f {
-    /// Declares `{scope}.cv1`, `{scope}.cv2`, `{scope}.m.0`, ...
+    /// Declares `{scope}.cv1`, `{scope}.cv2`, `{scope}.m.0`, ... of a C2f block.
     pub(crate) fn declare(
         declaration: &mut Declaration,
         scope: &str,
@@ -26,21 +33,60 @@ impl C2f {
         shortcut: Shortcut,
     ) -> Self {
         let hidden = output / 2;
-        let split = Conv::declare(declaration, &format!("{scope}.cv1"), [input, 2 * hidden], 1, 1);
-        let join = Conv::declare(
+        Self::around(
             declaration,
-            &format!("{scope}.cv2"),
-            [(2 + repeats) * hidden, output],
-            1,
-            1,
-        );
-        let bottlenecks = (0..repeats)
-            .map(|index| Bottleneck::declare(declaration, &format!("{scope}.m.{index}"), hidden, shortcut))
+            scope,
+            [input, hidden, output],
+            repeats,
+            |declaration, scope| {
+                let block = Bottleneck::declare(declaration, scope, hidden, hidden, shortcut);
+                InnerBlock::Bottleneck(block)
+            },
+        )
+    }
+
+    /// Declares the tensors of the same names of a C3k2 block; `hidden` channels run through the inner blocks.
+    pub(crate) fn declare_c3k2(
+        declaration: &mut Declaration,
+        scope: &str,
+        [input, hidden, output]: [usize; 3],
+        repeats: usize,
+        inner: Inner,
+    ) -> Self {
+        let widths = [input, hidden, output];
+        Self::around(
+            declaration,
+            scope,
+            widths,
+            repeats,
+            |declaration, scope| match inner {
+                Inner::Bottleneck => {
+                    let block = Bottleneck::declare(declaration, scope, hidden, hidden / 2, Shortcut::Added);
+                    InnerBlock::Bottleneck(block)
+                }
+                Inner::C3k => InnerBlock::C3k(C3k::declare(declaration, scope, hidden)),
+            },
+        )
+    }
+
+    fn around(
+        declaration: &mut Declaration,
+        scope: &str,
+        [input, hidden, output]: [usize; 3],
+        repeats: usize,
+        inner: impl Fn(&mut Declaration, &str) -> InnerBlock,
+    ) -> Self {
+        let mut conv =
+            |name: &str, widths| Conv::declare(declaration, &format!("{scope}.{name}"), widths, 1, 1);
+        let split = conv("cv1", [input, 2 * hidden]);
+        let join = conv("cv2", [(2 + repeats) * hidden, output]);
+        let blocks = (0..repeats)
+            .map(|index| inner(declaration, &format!("{scope}.m.{index}")))
             .collect();
         Self {
             split,
             join,
-            bottlenecks,
+            blocks,
             hidden,
         }
     }
@@ -52,39 +98,29 @@ impl C2f {
         // The join reads both halves, so they stay together; only the second is cut out.
         let mut last = halves.clone().slice_dim(1, self.hidden..2 * self.hidden);
         let mut parts = vec![halves];
-        for bottleneck in &self.bottlenecks {
-            last = bottleneck.forward(last, pass);
+        for block in &self.blocks {
+            last = match block {
+                InnerBlock::Bottleneck(block) => block.forward(last, pass),
+                InnerBlock::C3k(block) => block.forward(last, pass),
+            };
             parts.push(last.clone());
         }
         self.join.forward(concatenate(parts), pass)
     }
-}
 
-/// Two 3x3 convolutions, around which the input may be added.
-#[derive(Clone, Debug)]
-struct Bottleneck {
-    first: Conv,
-    second: Conv,
-    shortcut: Shortcut,
-}
-
-impl Bottleneck {
-    fn declare(declaration: &mut Declaration, scope: &str, channels: usize, shortcut: Shortcut) -> Self {
-        let mut conv =
-            |name: &str| Conv::declare(declaration, &format!("{scope}.{name}"), [channels; 2], 3, 1);
-        Self {
-            first: conv("cv1"),
-            second: conv("cv2"),
-            shortcut,
+    /// Appends the operations to an export.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, x: &Map) -> Map {
+        let halves = self.split.export(graph, x);
+        let mut last = graph.channels(&halves, self.hidden, 2 * self.hidden);
+        let mut parts = vec![halves];
+        for block in &self.blocks {
+            last = match block {
+                InnerBlock::Bottleneck(block) => block.export(graph, &last),
+                InnerBlock::C3k(block) => block.export(graph, &last),
+            };
+            parts.push(last.clone());
         }
-    }
-
-    fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
-        let y = self.first.forward(x.clone(), pass);
-        let y = self.second.forward(y, pass);
-        match self.shortcut {
-            Shortcut::Added => x + y,
-            Shortcut::Absent => y,
-        }
+        let all = graph.concatenate(&parts);
+        self.join.export(graph, &all)
     }
 }

@@ -4,14 +4,31 @@ use burn::tensor::{Tensor, activation::silu, module::conv2d, ops::ConvOptions};
 
 use crate::declare::{Declaration, Handle, NormedKernel};
 use crate::fused;
+use crate::onnx::{Geometry, Graph, Map};
 use crate::pass::Pass;
 
-/// Convolution without bias, batch normalisation, SiLU; `same` padding for odd kernels.
+/// Convolution without bias, batch normalisation, and SiLU unless linear; `same` padding for odd kernels.
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
     tensors: NormedKernel,
     stride: usize,
     padding: usize,
+    reach: Reach,
+    activation: Activation,
+}
+
+/// Which channels an output channel sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    All,
+    /// Only its own; the number of channels.
+    Own(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activation {
+    Silu,
+    Linear,
 }
 
 impl Conv {
@@ -27,6 +44,32 @@ impl Conv {
             tensors: declaration.normed_kernel(scope, [output, input, kernel, kernel]),
             stride,
             padding: kernel / 2,
+            reach: Reach::All,
+            activation: Activation::Silu,
+        }
+    }
+
+    /// Declares the tensors of the same names of a convolution of each channel by itself, of stride 1.
+    pub(crate) fn depthwise(
+        declaration: &mut Declaration,
+        scope: &str,
+        channels: usize,
+        kernel: usize,
+    ) -> Self {
+        Self {
+            tensors: declaration.normed_kernel(scope, [channels, 1, kernel, kernel]),
+            stride: 1,
+            padding: kernel / 2,
+            reach: Reach::Own(channels),
+            activation: Activation::Silu,
+        }
+    }
+
+    /// Returns the same convolution without SiLU.
+    pub(crate) fn linear(self) -> Self {
+        Self {
+            activation: Activation::Linear,
+            ..self
         }
     }
 
@@ -36,14 +79,45 @@ impl Conv {
         match pass {
             Pass::Train(training) => {
                 let kernel = training.kernel(self.tensors.kernel);
-                let y = fused::convolve(x, kernel, self.stride, self.padding);
-                training.norm_silu(y, self.tensors)
+                let y = match self.reach {
+                    Reach::All => fused::convolve(x, kernel, self.stride, self.padding),
+                    Reach::Own(_) => fused::depthwise(x, kernel),
+                };
+                match self.activation {
+                    Activation::Silu => training.norm_silu(y, self.tensors),
+                    Activation::Linear => training.norm(y, self.tensors),
+                }
             }
             Pass::Infer(loaded) => {
                 let (kernel, bias) = loaded.folded(self.tensors);
-                let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], 1);
-                silu(conv2d(x, kernel, Some(bias), options))
+                let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], self.groups());
+                let y = conv2d(x, kernel, Some(bias), options);
+                match self.activation {
+                    Activation::Silu => silu(y),
+                    Activation::Linear => y,
+                }
             }
+        }
+    }
+
+    /// Appends the operations to an export.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, x: &Map) -> Map {
+        let geometry = Geometry {
+            stride: self.stride,
+            padding: self.padding,
+            groups: self.groups(),
+        };
+        let y = graph.normed_convolution(x, self.tensors, geometry);
+        match self.activation {
+            Activation::Silu => graph.silu(y),
+            Activation::Linear => y,
+        }
+    }
+
+    fn groups(&self) -> usize {
+        match self.reach {
+            Reach::All => 1,
+            Reach::Own(channels) => channels,
         }
     }
 }
@@ -76,5 +150,10 @@ impl Projection {
         let channels = bias.dims()[0];
         let bias = bias.reshape([1, channels, 1, 1]);
         fused::convolve(x, pass.kernel(self.kernel), 1, 0) + bias
+    }
+
+    /// Appends the operation to an export.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, x: &Map) -> Map {
+        graph.projection(x, self.kernel, self.bias)
     }
 }

@@ -6,12 +6,15 @@ use crate::declare::Declaration;
 use crate::head::{AnchorGrid, DISTANCE_BINS, HeadOutput, Level};
 use crate::layer::{Conv, Projection};
 use crate::layout::Initial;
+use crate::onnx::{Graph, Map, Setting};
 use crate::pass::Pass;
+use crate::table::ClassBranch;
 
 /// The head over all levels, finest first.
 ///
 /// # Source
-/// YOLOv8 (Jocher et al. 2023); distances as in Generalized Focal Loss (Li et al. 2020).
+/// YOLOv8 (Jocher et al. 2023); distances as in Generalized Focal Loss (Li et al. 2020); depthwise class branches as
+/// in YOLO11 (Jocher & Qiu 2024).
 #[derive(Clone, Debug)]
 pub(crate) struct Detect {
     boxes: Vec<Branch>,
@@ -28,6 +31,7 @@ impl Detect {
         scope: &str,
         inputs: &[(usize, usize)],
         classes: usize,
+        class_branch: ClassBranch,
     ) -> Self {
         // Invariant: a graph's head reads at least one level (the tables are tested).
         let finest = inputs[0].0;
@@ -41,7 +45,13 @@ impl Detect {
         let class_branches = declare_branches(inputs, |level, channels, stride| {
             let widths = [channels, class_width, classes];
             let start = class_bias(classes, stride);
-            Branch::declare(declaration, &format!("{scope}.cv3.{level}"), widths, start)
+            let scope = format!("{scope}.cv3.{level}");
+            let rows = ["weight", "bias"].map(|tensor| format!("{scope}.2.{tensor}"));
+            declaration.class_rows.extend(rows);
+            match class_branch {
+                ClassBranch::Dense => Branch::declare(declaration, &scope, widths, start),
+                ClassBranch::Depthwise => Branch::declare_depthwise(declaration, &scope, widths, start),
+            }
         });
         declaration.constant(
             format!("{scope}.dfl.conv.weight"),
@@ -79,32 +89,113 @@ impl Detect {
     }
 }
 
-/// Two 3x3 convolutions and a projection.
+impl Detect {
+    /// Appends the operations to an export, decoding included. Returns the output's name, and its shape behind the
+    /// batch: boxes as centre and extent in pixels, then class probabilities, by anchor.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, levels: &[Map]) -> (String, [usize; 2]) {
+        let cells = |(map, &stride): (&Map, &usize)| Level {
+            height: map.height,
+            width: map.width,
+            stride: stride as f32,
+        };
+        let grid = AnchorGrid::new(levels.iter().zip(&self.strides).map(cells).collect());
+        let anchors = grid.len();
+        let distances = export_branches(graph, &self.boxes, levels);
+        let distances = graph.reshape(&distances.0, &[4, DISTANCE_BINS, anchors]);
+        let weights = graph.add("Softmax", &[&distances], &[("axis", Setting::Int(2))]);
+        let bins: Vec<f32> = (0..DISTANCE_BINS).map(|bin| bin as f32).collect();
+        let bins = graph.floats("bins".to_owned(), &[1, 1, DISTANCE_BINS, 1], &bins);
+        let weighted = graph.add("Mul", &[&weights, &bins], &[]);
+        let axis = graph.integers(&[2]);
+        let distances = graph.add("ReduceSum", &[&weighted, &axis], &[("keepdims", Setting::Int(0))]);
+        let points: Vec<f32> = (0..2)
+            .flat_map(|axis| grid.points.iter().map(move |point| point[axis]))
+            .collect();
+        let points = graph.floats("points".to_owned(), &[1, 2, anchors], &points);
+        let strides = graph.floats("strides".to_owned(), &[1, 1, anchors], &grid.strides);
+        let half = graph.floats("half".to_owned(), &[1], &[0.5]);
+        let low = graph.slice(&distances, 1, 0, 2);
+        let low = graph.add("Sub", &[&points, &low], &[]);
+        let high = graph.slice(&distances, 1, 2, 4);
+        let high = graph.add("Add", &[&points, &high], &[]);
+        let centre = graph.add("Add", &[&low, &high], &[]);
+        let centre = graph.add("Mul", &[&centre, &half], &[]);
+        let extent = graph.add("Sub", &[&high, &low], &[]);
+        let along_channels = [("axis", Setting::Int(1))];
+        let boxes = graph.add("Concat", &[&centre, &extent], &along_channels);
+        let boxes = graph.add("Mul", &[&boxes, &strides], &[]);
+        let (scores, classes) = export_branches(graph, &self.classes, levels);
+        let scores = graph.add("Sigmoid", &[&scores], &[]);
+        let output = graph.add("Concat", &[&boxes, &scores], &along_channels);
+        (output, [4 + classes, anchors])
+    }
+}
+
+/// Appends the branches of all levels; returns `[batch, channels, anchors]` and its channels.
+fn export_branches(graph: &mut Graph<'_>, branches: &[Branch], levels: &[Map]) -> (String, usize) {
+    let mut channels = 0;
+    let mut parts = Vec::new();
+    for (branch, level) in branches.iter().zip(levels) {
+        let map = branch.export(graph, level);
+        channels = map.channels;
+        parts.push(graph.reshape(&map.name, &[map.channels, map.height * map.width]));
+    }
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    (
+        graph.add("Concat", &names, &[("axis", Setting::Int(2))]),
+        channels,
+    )
+}
+
+/// Convolutions and a projection.
 #[derive(Clone, Debug)]
 struct Branch {
-    first: Conv,
-    second: Conv,
+    convolutions: Vec<Conv>,
     last: Projection,
 }
 
 impl Branch {
+    /// Declares two 3x3 convolutions `{scope}.0` and `{scope}.1`, and the projection `{scope}.2`.
     fn declare(
         declaration: &mut Declaration,
         scope: &str,
         [input, width, output]: [usize; 3],
         start: f32,
     ) -> Self {
-        Self {
-            first: Conv::declare(declaration, &format!("{scope}.0"), [input, width], 3, 1),
-            second: Conv::declare(declaration, &format!("{scope}.1"), [width, width], 3, 1),
-            last: Projection::declare(declaration, &format!("{scope}.2"), [width, output], start),
+        let mut conv =
+            |name: &str, widths| Conv::declare(declaration, &format!("{scope}.{name}"), widths, 3, 1);
+        let convolutions = vec![conv("0", [input, width]), conv("1", [width, width])];
+        let last = Projection::declare(declaration, &format!("{scope}.2"), [width, output], start);
+        Self { convolutions, last }
+    }
+
+    /// Declares a depthwise and a pointwise convolution `{scope}.0.0` and `{scope}.0.1`, two more, and the projection
+    /// `{scope}.2`.
+    fn declare_depthwise(
+        declaration: &mut Declaration,
+        scope: &str,
+        [input, width, output]: [usize; 3],
+        start: f32,
+    ) -> Self {
+        let mut convolutions = Vec::new();
+        for (index, from) in [input, width].into_iter().enumerate() {
+            let own = format!("{scope}.{index}.0");
+            convolutions.push(Conv::depthwise(declaration, &own, from, 3));
+            let across = format!("{scope}.{index}.1");
+            convolutions.push(Conv::declare(declaration, &across, [from, width], 1, 1));
         }
+        let last = Projection::declare(declaration, &format!("{scope}.2"), [width, output], start);
+        Self { convolutions, last }
     }
 
     fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
-        let y = self.first.forward(x, pass);
-        let y = self.second.forward(y, pass);
+        let y = self.convolutions.iter().fold(x, |x, conv| conv.forward(x, pass));
         self.last.forward(y, pass)
+    }
+
+    fn export(&self, graph: &mut Graph<'_>, x: &Map) -> Map {
+        let y = (self.convolutions.iter()).fold(x.clone(), |x, conv| conv.export(graph, &x));
+        self.last.export(graph, &y)
     }
 }
 

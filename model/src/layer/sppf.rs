@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, module::max_pool2d, ops::MaxPoolOptions};
 
 use crate::declare::Declaration;
 use crate::layer::{Conv, concatenate};
+use crate::onnx::{Graph, Map, Setting};
 use crate::pass::Pass;
 
 /// Fast spatial pyramid pooling.
@@ -41,5 +42,24 @@ impl Sppf {
             parts.push(max_pool2d(parts[reach].clone(), options.clone()));
         }
         self.join.forward(concatenate(parts), pass)
+    }
+
+    /// Appends the operations to an export.
+    pub(crate) fn export(&self, graph: &mut Graph<'_>, x: &Map) -> Map {
+        let mut parts = vec![self.reduce.export(graph, x)];
+        for reach in 0..3 {
+            let settings = [
+                ("kernel_shape", Setting::Ints(&[self.kernel; 2])),
+                ("strides", Setting::Ints(&[1; 2])),
+                ("pads", Setting::Ints(&[self.kernel / 2; 4])),
+            ];
+            let name = graph.add("MaxPool", &[&parts[reach].name], &settings);
+            parts.push(Map {
+                name,
+                ..parts[reach].clone()
+            });
+        }
+        let all = graph.concatenate(&parts);
+        self.join.export(graph, &all)
     }
 }

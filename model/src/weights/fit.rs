@@ -1,12 +1,13 @@
 //! Whether a file's tensors fit a model, and what exactly does not.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use safetensors::tensor::{Dtype, SafeTensors};
 use thiserror::Error;
 
 use crate::layout::{FlatState, Layout, TensorSpec};
 use crate::weights::COUNTER;
+use crate::weights::stored::{Numbers, Tensors};
 
 /// Tensors that do not fit: those of the model in state-dict order, then the file's own by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,13 +38,13 @@ pub enum Mismatch {
         /// The model's shape.
         expected: Vec<usize>,
     },
-    /// Not in single precision.
-    #[error("`{name}` is of type {found:?}, not F32")]
+    /// Not floating-point numbers.
+    #[error("`{name}` is of type {found}, which holds no fractions")]
     Type {
         /// State-dict name.
         name: String,
         /// The file's type.
-        found: Dtype,
+        found: String,
     },
 }
 
@@ -65,17 +66,19 @@ impl fmt::Display for Mismatches {
 
 /// Returns the flat vectors of a layout out of a file, or everything that does not fit. The counters of batches
 /// may be there or not.
-pub(super) fn read(file: &SafeTensors<'_>, layout: &Layout) -> Result<FlatState, Mismatches> {
+pub(super) fn read(file: &Tensors, layout: &Layout) -> Result<FlatState, Mismatches> {
     let mismatches = compare(file, layout);
     if !mismatches.0.is_empty() {
         return Err(mismatches);
     }
     let values = |specs: &[TensorSpec]| {
-        let tensors = specs.iter().filter_map(|spec| file.tensor(&spec.name).ok());
-        tensors
-            .flat_map(|tensor| tensor.data().as_chunks().0.iter().copied())
-            .map(f32::from_le_bytes)
-            .collect()
+        let mut flat = Vec::with_capacity(specs.last().map_or(0, |spec| spec.range.end));
+        for spec in specs {
+            if let Some(Numbers::Floats(values)) = file.get(&spec.name).map(|stored| &stored.numbers) {
+                flat.extend_from_slice(values);
+            }
+        }
+        flat
     };
     Ok(FlatState {
         parameters: values(&layout.parameters),
@@ -83,36 +86,35 @@ pub(super) fn read(file: &SafeTensors<'_>, layout: &Layout) -> Result<FlatState,
     })
 }
 
-fn compare(file: &SafeTensors<'_>, layout: &Layout) -> Mismatches {
+fn compare(file: &Tensors, layout: &Layout) -> Mismatches {
     let specs = || {
         let trained = layout.parameters.iter().chain(&layout.buffers);
         trained.chain(&layout.constants)
     };
     let mut mismatches: Vec<Mismatch> = specs().filter_map(|spec| compare_tensor(file, spec)).collect();
-    let mut extra: Vec<&str> = file
-        .names()
-        .into_iter()
-        .filter(|name| !name.ends_with(COUNTER) && !specs().any(|spec| spec.name == *name))
-        .collect();
-    extra.sort_unstable();
-    mismatches.extend(extra.into_iter().map(|name| Mismatch::Extra {
-        name: name.to_owned(),
-    }));
+    let known: HashSet<&str> = specs().map(|spec| spec.name.as_str()).collect();
+    let extra = (file.keys()).filter(|name| !name.ends_with(COUNTER) && !known.contains(name.as_str()));
+    mismatches.extend(extra.map(|name| Mismatch::Extra { name: name.clone() }));
     Mismatches(mismatches)
 }
 
-fn compare_tensor(file: &SafeTensors<'_>, spec: &TensorSpec) -> Option<Mismatch> {
+fn compare_tensor(file: &Tensors, spec: &TensorSpec) -> Option<Mismatch> {
     let name = spec.name.clone();
-    let Ok(tensor) = file.tensor(&name) else {
+    let Some(stored) = file.get(&name) else {
         return Some(Mismatch::Missing { name });
     };
-    if tensor.shape() != spec.shape {
+    if stored.shape != spec.shape {
         return Some(Mismatch::Shape {
             name,
-            found: tensor.shape().to_vec(),
+            found: stored.shape.clone(),
             expected: spec.shape.clone(),
         });
     }
-    let found = tensor.dtype();
-    (found != Dtype::F32).then_some(Mismatch::Type { name, found })
+    match &stored.numbers {
+        Numbers::Floats(_) => None,
+        Numbers::Other(found) => Some(Mismatch::Type {
+            name,
+            found: found.clone(),
+        }),
+    }
 }

@@ -1,10 +1,13 @@
-//! Weights files: safetensors with the state-dict names that Python users know.
+//! Weights files: safetensors with the state-dict names that Python users know, and PyTorch's `.pt`, which is only read.
 //!
-//! A file holds everything a strict `load_state_dict` asks for, the batch counters and the fixed projection of
-//! the head included. One metadata entry says which model it is; a file without it (saved by Python) is
-//! recognised by its shapes.
+//! A safetensors file holds everything a strict `load_state_dict` asks for, the batch counters and the fixed projection
+//! of the head included. One metadata entry says which model it is; a file without it (saved by Python) and a `.pt` are
+//! recognised by their shapes. What a file lacks for another number of classes starts fresh: see [`transfer`].
 
 mod fit;
+mod stored;
+mod torch;
+mod transfer;
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,11 +19,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use fit::{Mismatch, Mismatches};
+pub use torch::{PickleError, TorchError};
+pub use transfer::{ClassRow, PartCount, Transfer, transfer};
 
 use crate::initial::initial_values;
 use crate::kind::{ModelKind, UnknownModel};
 use crate::layout::{FlatState, Layout};
 use crate::network::Network;
+use stored::Tensors;
 
 /// What a file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,9 @@ pub enum WeightsError {
     /// Not safetensors, or truncated.
     #[error("not a whole safetensors file: {0}")]
     Format(#[from] SafeTensorError),
+    /// A `.pt` file that cannot be read.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
     /// The metadata entry cannot be understood.
     #[error("the metadata of the weights file is damaged: {reason}")]
     Metadata {
@@ -91,6 +100,9 @@ const ENTRY_KEY: &str = "ringmaster";
 
 /// PyTorch counts batches in this tensor of each batch normalisation, and uses the count only without momentum.
 const COUNTER: &str = "num_batches_tracked";
+
+/// How a zip archive, and so a `.pt` file, begins.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// Assumed for files that do not say.
 const DEFAULT_IMAGE_SIZE: u32 = 640;
@@ -155,25 +167,39 @@ pub fn load(path: &Path) -> Result<Weights, WeightsError> {
     from_bytes(&bytes)
 }
 
-/// Reads the bytes of a weights file.
+/// Reads the bytes of a weights file, of either format.
 ///
 /// # Errors
 /// If they are no weights file, or do not fit the model they name.
 pub fn from_bytes(bytes: &[u8]) -> Result<Weights, WeightsError> {
+    if bytes.starts_with(ZIP_MAGIC) {
+        let checkpoint = torch::read(bytes)?;
+        let mut weights = recognise(&checkpoint.tensors)?;
+        let metadata = &mut weights.metadata;
+        if let Some(names) = checkpoint
+            .names
+            .filter(|names| names.len() == metadata.names.len())
+        {
+            metadata.names = names;
+        }
+        metadata.image_size = checkpoint.image_size.unwrap_or(DEFAULT_IMAGE_SIZE);
+        return Ok(weights);
+    }
     let file = SafeTensors::deserialize(bytes)?;
     let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let tensors = stored::from_safetensors(&file);
     let entries = header.metadata().as_ref();
     match entries.and_then(|entries| entries.get(ENTRY_KEY)) {
         Some(text) => {
             let metadata = decode(text)?;
-            let state = read(&file, metadata.kind, metadata.names.len())?;
+            let state = read(&tensors, metadata.kind, metadata.names.len())?;
             Ok(Weights { metadata, state })
         }
-        None => recognise(&file),
+        None => recognise(&tensors),
     }
 }
 
-fn read(file: &SafeTensors<'_>, kind: ModelKind, classes: usize) -> Result<FlatState, WeightsError> {
+fn read(file: &Tensors, kind: ModelKind, classes: usize) -> Result<FlatState, WeightsError> {
     fit::read(file, &layout(kind, classes)).map_err(|mismatches| WeightsError::Mismatch {
         kind,
         classes,
@@ -183,21 +209,21 @@ fn read(file: &SafeTensors<'_>, kind: ModelKind, classes: usize) -> Result<FlatS
 
 /// Reads a file that does not say what it is, as the first model that it fits; classes get their numbers as
 /// names.
-fn recognise(file: &SafeTensors<'_>) -> Result<Weights, WeightsError> {
+fn recognise(file: &Tensors) -> Result<Weights, WeightsError> {
     let mut nearest = None;
     for kind in ModelKind::ALL {
         // The last tensor of every head has one value per class.
         let head = layout(kind, 1).parameters.pop();
-        let Some(Ok(head)) = head.map(|spec| file.tensor(&spec.name)) else {
+        let Some(head) = head.and_then(|spec| file.get(&spec.name)) else {
             continue;
         };
-        let [classes] = *head.shape() else {
+        let [classes] = head.shape[..] else {
             continue;
         };
         if classes == 0 {
             continue;
         }
-        match fit::read(file, &layout(kind, classes)) {
+        match read(file, kind, classes) {
             Ok(state) => {
                 let metadata = Metadata {
                     kind,
@@ -206,14 +232,12 @@ fn recognise(file: &SafeTensors<'_>) -> Result<Weights, WeightsError> {
                 };
                 return Ok(Weights { metadata, state });
             }
-            Err(mismatches) => {
-                let count = mismatches.0.len();
+            Err(error) => {
+                let count = match &error {
+                    WeightsError::Mismatch { mismatches, .. } => mismatches.0.len(),
+                    _ => usize::MAX,
+                };
                 if nearest.as_ref().is_none_or(|&(least, _)| count < least) {
-                    let error = WeightsError::Mismatch {
-                        kind,
-                        classes,
-                        mismatches,
-                    };
                     nearest = Some((count, error));
                 }
             }

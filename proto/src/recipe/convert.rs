@@ -26,8 +26,8 @@ impl From<Recipe> for wire::Recipe {
         convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
-            scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib, hash_every,
+            scale, shear, perspective, flipud, fliplr, bgr, mosaic, mixup, cutmix, close_mosaic, multi_scale, iou,
+            max_det, clip_norm, ema_decay, ema_tau, nonfinite_max, bucket_mib, hash_every, freeze,
             checkpoint_every, save_period, digest_every,
         }
             micro_batch: micro_batch,
@@ -58,8 +58,8 @@ impl TryFrom<wire::Recipe> for Recipe {
         let parsed = convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
-            scale, shear, flipud, fliplr, mosaic, close_mosaic, iou, max_det, clip_norm, ema_decay, ema_tau,
-            nonfinite_max, bucket_mib, hash_every,
+            scale, shear, perspective, flipud, fliplr, bgr, mosaic, mixup, cutmix, close_mosaic, multi_scale, iou,
+            max_det, clip_norm, ema_decay, ema_tau, nonfinite_max, bucket_mib, hash_every, freeze,
             checkpoint_every, save_period, digest_every,
         }
             micro_batch: Some(recipe.micro_batch),
@@ -90,6 +90,7 @@ mod tests {
             model: "yolov8s".into(),
             data: "photos.yaml".into(),
             weights: Some("start.safetensors".into()),
+            freeze: 9,
             epochs: 11,
             batch: 64,
             imgsz: 320,
@@ -116,10 +117,16 @@ mod tests {
             translate: next(),
             scale: next(),
             shear: next(),
+            // Its range ends at 0.001.
+            perspective: 0.0007,
             flipud: next(),
             fliplr: next(),
+            bgr: next(),
             mosaic: next(),
+            mixup: next(),
+            cutmix: next(),
             close_mosaic: 17,
+            multi_scale: next(),
             iou: next(),
             max_det: 18,
             clip_norm: next(),

@@ -35,6 +35,8 @@ pub struct Recipe {
     /// Path of the weights to start from; fresh weights when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Number of first layers whose parameters and statistics stay as they start.
+    pub freeze: u32,
     /// Passes over the data.
     pub epochs: u32,
     /// Images in a global batch, whatever the world size.
@@ -91,14 +93,24 @@ pub struct Recipe {
     pub scale: f64,
     /// Largest shear in degrees.
     pub shear: f64,
+    /// Largest perspective per pixel.
+    pub perspective: f64,
     /// Probability of turning an image upside down.
     pub flipud: f64,
     /// Probability of mirroring an image.
     pub fliplr: f64,
+    /// Probability of swapping red and blue.
+    pub bgr: f64,
     /// Probability of making a mosaic of four images.
     pub mosaic: f64,
-    /// Number of last epochs without mosaic.
+    /// Probability of laying a second image over the first.
+    pub mixup: f64,
+    /// Probability of putting a rectangle of a second image into the first.
+    pub cutmix: f64,
+    /// Number of last epochs without mosaic, mixup and cutmix.
     pub close_mosaic: u32,
+    /// By which fraction of `imgsz` the input's side changes from step to step, up or down.
+    pub multi_scale: f64,
     /// IoU above which validation drops the weaker of two boxes of one class.
     pub iou: f64,
     /// Most detections kept for one image.
@@ -133,6 +145,7 @@ impl Default for Recipe {
             model: "yolov8n".into(),
             data: "shapes".into(),
             weights: None,
+            freeze: 0,
             // Ultralytics' defaults of the same names, tuned on COCO.
             epochs: 100,
             batch: 16,
@@ -164,11 +177,16 @@ impl Default for Recipe {
             translate: 0.1,
             scale: 0.5,
             shear: 0.0,
+            perspective: 0.0,
             flipud: 0.0,
             fliplr: 0.5,
+            bgr: 0.0,
             mosaic: 1.0,
+            mixup: 0.0,
+            cutmix: 0.0,
             // The last epochs see whole images, as validation does.
             close_mosaic: 10,
+            multi_scale: 0.0,
             iou: 0.7,
             max_det: 300,
             // Fixed inside Ultralytics' trainer; settings here.

@@ -9,7 +9,10 @@ use std::ops::RangeInclusive;
 use super::{Recipe, RecipeError};
 
 /// The models that a recipe can name.
-pub const MODELS: [&str; 5] = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"];
+pub const MODELS: [&str; 10] = [
+    "yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolo11n", "yolo11s", "yolo11m", "yolo11l",
+    "yolo11x",
+];
 
 impl Recipe {
     /// Checks every value against its range.
@@ -71,7 +74,9 @@ impl Recipe {
         within("checkpoint_every", self.checkpoint_every, 0..=1_000_000)?;
         within("save_period", self.save_period, 0..=100_000)?;
         within("digest_every", self.digest_every, 0..=1_000_000)?;
-        within("hash_every", self.hash_every, 0..=1_000_000)
+        within("hash_every", self.hash_every, 0..=1_000_000)?;
+        // How many layers there are is the model's business.
+        within("freeze", self.freeze, 0..=1000)
     }
 
     fn validate_augmentation(&self) -> Result<(), RecipeError> {
@@ -83,13 +88,20 @@ impl Recipe {
             ("scale", self.scale),
             ("flipud", self.flipud),
             ("fliplr", self.fliplr),
+            ("bgr", self.bgr),
             ("mosaic", self.mosaic),
+            ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
         ] {
             within(key, value, FRACTION)?;
         }
         within("degrees", self.degrees, 0.0..=180.0)?;
         // At 90 degrees an image is sheared to nothing.
         within("shear", self.shear, 0.0..=80.0)?;
+        // Beyond it the corners of a mosaic lie behind the eye.
+        within("perspective", self.perspective, 0.0..=0.001)?;
+        // Below 1, so that a size is left.
+        within("multi_scale", self.multi_scale, 0.0..=0.95)?;
         within("close_mosaic", self.close_mosaic, 0..=100_000)
     }
 

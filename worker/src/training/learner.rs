@@ -1,6 +1,7 @@
 //! What training asks of a model: to be loaded, to contribute to a step, to be evaluated.
 
 use data::{SlotBatch, ValBatch};
+use model::frozen::Frozen;
 use model::layout::Layout;
 
 use super::records::Evaluation;
@@ -10,6 +11,11 @@ use super::sum::Contribution;
 pub trait Learner {
     /// Returns the order, names and shapes of the flat vectors.
     fn layout(&self) -> &Layout;
+
+    /// Returns which leading values of the flat vectors never change.
+    fn frozen(&self) -> Frozen {
+        Frozen::default()
+    }
 
     /// Returns the number of classes.
     fn classes(&self) -> usize;

@@ -352,6 +352,7 @@ impl<'a> Training<'a> {
             scale_all(self.sum.gradient_mut(), (clip / norm) as f32);
         }
         let state = &mut *self.state;
+        let held = state.hold(self.parts.learner.frozen());
         state.nonfinite_run = 0;
         state.updates += 1;
         self.parts.schedule.optimizer.update(
@@ -364,10 +365,12 @@ impl<'a> Training<'a> {
         );
         state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
+        state.restore(&held);
         state.exponents.settle(step.step, &totals.magnitudes);
         let every = u64::from(self.parts.recipe.hash_every);
         if every > 0 && state.step.is_multiple_of(every) {
-            info!(step = state.step, hash = %state.hash().state, "state");
+            let generation = self.parts.ring.group().generation();
+            info!(%generation, step = state.step, hash = %state.hash().state, "state");
         }
         Ok(Update::Applied)
     }

@@ -3,6 +3,7 @@
 //! Everything that training changes is here, in layout order, on the host: a copy of it is a replica, a hash of
 //! it is an identity, a range of it is a shard. The step number is also the data cursor.
 
+use model::frozen::Frozen;
 use model::layout::FlatState;
 use proto::{Fingerprint, StateHash};
 use sha2::{Digest, Sha256};
@@ -145,6 +146,28 @@ impl State {
         }
     }
 
+    /// Returns a copy of what is frozen, to be put back after an update: decay and averages would change its last bits.
+    pub fn hold(&self, frozen: Frozen) -> FlatState {
+        FlatState {
+            parameters: self.parameters[..frozen.parameters].to_vec(),
+            buffers: self.buffers[..frozen.buffers].to_vec(),
+        }
+    }
+
+    /// Puts back what was held, in the averages too; its moments are zero.
+    pub fn restore(&mut self, held: &FlatState) {
+        let FlatState { parameters, buffers } = held;
+        for values in [&mut self.parameters, &mut self.ema_parameters] {
+            values[..parameters.len()].copy_from_slice(parameters);
+        }
+        for values in [&mut self.buffers, &mut self.ema_buffers] {
+            values[..buffers.len()].copy_from_slice(buffers);
+        }
+        for moment in &mut self.moments {
+            moment[..parameters.len()].fill(0.0);
+        }
+    }
+
     /// Moves the average towards the current parameters and buffers.
     ///
     /// The decay ramps up as `decay * (1 - exp(-updates / tau))`, so that early averages follow quickly.
@@ -226,6 +249,31 @@ mod tests {
         for (a, b) in at_once.buffers.iter().zip(&one_by_one.buffers) {
             assert!((a - b).abs() < 1e-6, "{a} against {b}");
         }
+    }
+
+    #[test]
+    fn what_is_held_keeps_its_bits_through_an_update() {
+        let mut state = state();
+        let frozen = Frozen {
+            layers: 1,
+            parameters: 1,
+            buffers: 1,
+        };
+        let held = state.hold(frozen);
+        for moment in &mut state.moments {
+            moment.fill(0.5);
+        }
+        state.parameters = vec![7.0, 8.0];
+        state.updates = 5;
+        state.update_running_statistics(&[6.0, 9.0], 3.0, 0.03);
+        state.update_average(0.9, 2.0);
+        state.restore(&held);
+        assert_eq!(state.parameters, [1.0, 8.0]);
+        assert_eq!(state.ema_parameters[0], 1.0);
+        assert_ne!(state.ema_parameters[1], 2.0);
+        assert_eq!((state.buffers[0], state.ema_buffers[0]), (0.0, 0.0));
+        assert_ne!(state.buffers[1], 1.0);
+        assert!(state.moments.iter().all(|moment| moment == &[0.0, 0.5]));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Tests of the sums of a step.
 
 use std::ops::Range;
-use std::thread;
+use std::sync::Arc;
 
-use collective::{Generation, Group, PieceSizes, memory_ring};
+use collective::{Generation, Group, PieceSizes};
+use futures_util::future::join_all;
 use model::layout::{Group as TensorGroup, Initial, TensorSpec};
 
 use super::*;
+use crate::ring::links::RingLinks;
 
 /// Two tensors of parameters and one of buffers.
 fn layout() -> Layout {
@@ -46,31 +48,34 @@ fn fitting_exponents() -> Exponents {
     exponents
 }
 
-/// Sums slots dealt to ranks, over a ring of threads, and returns what every rank got.
+/// Sums slots dealt to ranks, over a ring in memory, and returns what every rank got.
 fn summed(kind: SumKind, deal: &[&[u32]]) -> Vec<(Totals, Vec<f32>, Vec<f32>)> {
     let slots: usize = deal.iter().map(|own| own.len()).sum();
-    let links = memory_ring(deal.len());
-    thread::scope(|scope| {
-        let ranks: Vec<_> = links
+    on_runtime(async {
+        let links = RingLinks::in_memory(deal.len());
+        let ranks = links
             .into_iter()
             .zip(deal)
             .enumerate()
-            .map(|(rank, (links, own))| {
+            .map(|(rank, (links, own))| async move {
                 let group = Group::new(Generation(1), rank, deal.len()).unwrap();
-                scope.spawn(move || {
-                    let mut ring = Ring::new(group, Box::new(links), PieceSizes::new(64, 16).unwrap());
-                    let mut sum = StepSum::new(kind, &layout(), 6, 64);
-                    for &index in *own {
-                        sum.add(index, &slot(index), &fitting_exponents());
-                    }
-                    sum.exchange(0, &mut ring).unwrap();
-                    let totals = sum.settle(slots, &fitting_exponents()).unwrap();
-                    (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
-                })
-            })
-            .collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+                let sizes = PieceSizes::new(64, 16).unwrap();
+                let mut ring = Ring::new(group, links, sizes, Arc::default());
+                let mut sum = StepSum::new(kind, &layout(), 6, 64);
+                for &index in *own {
+                    sum.add(index, &slot(index), &fitting_exponents());
+                }
+                sum.exchange(0, &mut ring).await.unwrap();
+                let totals = sum.settle(slots, &fitting_exponents()).unwrap();
+                (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
+            });
+        join_all(ranks).await
     })
+}
+
+fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(work)
 }
 
 #[test]
@@ -162,8 +167,10 @@ fn exact_sums_are_hardly_longer_than_plain_ones() {
 
 /// Does what an exchange does in a world of one.
 fn seal(sum: &mut StepSum) {
-    let links = memory_ring(1).remove(0);
-    let group = Group::new(Generation(1), 0, 1).unwrap();
-    sum.exchange(0, &mut Ring::new(group, Box::new(links), PieceSizes::default()))
-        .unwrap();
+    on_runtime(async {
+        let links = RingLinks::in_memory(1).remove(0);
+        let group = Group::new(Generation(1), 0, 1).unwrap();
+        let mut ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
+        sum.exchange(0, &mut ring).await.unwrap();
+    });
 }

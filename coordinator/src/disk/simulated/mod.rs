@@ -104,17 +104,6 @@ impl SimulatedDisk {
         let nodes = state.nodes.iter().map(|node| node.survive(survival, &mut random));
         Self::with(nodes.collect(), state.honesty)
     }
-
-    /// Damages the bytes of a file behind everybody's back.
-    pub(crate) fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.0.lock().unwrap();
-        let id = state.find(path).unwrap();
-        let Node::File { now, durable } = &mut state.nodes[id] else {
-            panic!("{} is a folder", path.display());
-        };
-        change(now);
-        durable.clone_from(now);
-    }
 }
 
 impl State {

@@ -43,7 +43,7 @@ pub use self::error::CheckpointError;
 pub use self::header::{SHARDS_MAX, ShardHeader, TOTAL_BYTES_MAX};
 pub use self::incoming::IncomingShard;
 pub use self::newest::Newest;
-use crate::disk::{Disk, RealDisk, remove_folder_of_files};
+use crate::disk::{Disk, RealDisk, folder_of, remove_folder_of_files};
 
 /// The checkpoints of a run. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -112,9 +112,7 @@ impl Checkpoints {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_folder(parent)?;
-        }
+        disk.sync_folder(folder_of(&folder))?;
         for name in disk.list(&folder)? {
             if !names::is_unfinished(&name) {
                 continue;

@@ -3,6 +3,7 @@
 //! Work is split over channels, planes or rows, never over the terms of a sum, so the number of threads does not
 //! change a bit.
 
+mod depthwise;
 mod norm_silu;
 mod sigmoid;
 mod unfold;
@@ -48,6 +49,12 @@ impl FusedOps for Flex {
         let (x, gradient) = (Map::new(&x), Map::new(&gradient));
         let product = unfold::kernel_gradient(&x, &gradient, shape[2], stride, padding);
         Self::float_reshape(product, shape)
+    }
+
+    fn depthwise_kernel_gradient(x: Primitive, gradient: Primitive, side: usize) -> Primitive {
+        let (x, gradient) = (Map::new(&x), Map::new(&gradient));
+        let weights = depthwise::kernel_gradient(&x, &gradient, side);
+        tensor(weights, [x.channels, 1, side, side])
     }
 
     fn norm_silu(

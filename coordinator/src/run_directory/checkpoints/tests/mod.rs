@@ -1,8 +1,12 @@
 //! The store against clean runs, bad shards, damage, crashes and full disks.
 
 mod clean;
+mod crash;
+mod damage;
+mod full_disk;
+mod senders;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::{Fingerprint, RunId};
 

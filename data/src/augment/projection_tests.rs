@@ -1,10 +1,11 @@
-//! Tests of the affine map: pixels, boxes, draws.
+//! Tests of the map: pixels, boxes, draws.
 
+use super::super::{reference, warp::warp};
 use super::*;
-use crate::random::Purpose;
+use crate::{letterbox::BACKGROUND, picture::Picture, random::Purpose};
 
-fn draw(config: &AugmentConfig, key: u64, canvas: u32, size: u32) -> Affine {
-    Affine::draw(
+fn draw(config: &AugmentConfig, key: u64, canvas: u32, size: u32) -> Projection {
+    Projection::draw(
         config,
         (canvas, canvas),
         size,
@@ -25,7 +26,7 @@ fn without_strength_the_middle_of_the_canvas_is_copied() {
         rgb,
     };
     let mut out = Vec::new();
-    draw(&AugmentConfig::off(), 0, 40, 20).warp(&canvas, 20, &mut out);
+    warp(&draw(&AugmentConfig::off(), 0, 40, 20), &canvas, 20, &mut out);
     for y in 0..20 {
         assert_eq!(out[y * 60..][..60], canvas.rgb[((y + 10) * 40 + 10) * 3..][..60]);
     }
@@ -45,11 +46,11 @@ fn warping_agrees_with_opencv() {
         rgb: (0..12 * 12 * 3).map(value).collect(),
     };
     let mut out = Vec::new();
-    Affine {
-        matrix: [0.8, 0.3, -2.5, -0.25, 0.9, 3.25],
+    let projection = Projection {
+        matrix: [[0.8, 0.3, -2.5], [-0.25, 0.9, 3.25], [0.0, 0.0, 1.0]],
         scale: 1.0,
-    }
-    .warp(&canvas, 10, &mut out);
+    };
+    warp(&projection, &canvas, 10, &mut out);
     let differences = out
         .chunks_exact(3)
         .zip(WARPED)
@@ -67,6 +68,7 @@ fn boxes_move_with_the_pixels_under_any_map() {
     let config = AugmentConfig {
         degrees: 30.0,
         shear: 10.0,
+        perspective: 0.001,
         ..AugmentConfig::default()
     };
     let mut canvas = Picture::filled(128, 128, BACKGROUND);
@@ -76,8 +78,8 @@ fn boxes_move_with_the_pixels_under_any_map() {
     for key in 0..50 {
         let affine = draw(&config, key, 128, 128);
         let mut out = Vec::new();
-        affine.warp(&canvas, 128, &mut out);
-        let [x1, y1, x2, y2] = affine.bounds([44.0, 50.0, 80.0, 70.0]);
+        warp(&affine, &canvas, 128, &mut out);
+        let [x1, y1, x2, y2] = affine.bounds([44.0, 50.0, 80.0, 70.0]).unwrap();
         let lit = |index: &usize| out[index * 3] > 184;
         let lit: Vec<_> = (0..128 * 128)
             .filter(lit)
@@ -113,15 +115,15 @@ fn the_rotation_turns_counter_clockwise_for_positive_angles() {
             64,
         )
     });
-    let affine = affine.take(20).find(|affine| affine.matrix[1] > 0.1).unwrap();
-    let [a, b, _, d, e, _] = affine.matrix;
+    let affine = affine.take(20).find(|affine| affine.matrix[0][1] > 0.1).unwrap();
+    let [[a, b, _], [d, e, _], _] = affine.matrix;
     assert!((a - e).abs() < 1e-12 && (b + d).abs() < 1e-12 && (a * a + b * b - 1.0).abs() < 1e-12);
 }
 
 #[test]
 fn boxes_that_are_mostly_outside_tiny_or_thin_are_dropped() {
-    let keep = Affine {
-        matrix: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    let keep = Projection {
+        matrix: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
         scale: 1.0,
     };
     for (xyxy, stays) in [
@@ -142,13 +144,82 @@ fn boxes_that_are_mostly_outside_tiny_or_thin_are_dropped() {
 #[test]
 fn the_area_before_is_taken_at_the_new_size() {
     // A sixteenth of the area, but wholly inside: nothing was cut, so the box stays.
-    let quarter = Affine {
-        matrix: [0.25, 0.0, 0.0, 0.0, 0.25, 0.0],
+    let quarter = Projection {
+        matrix: [[0.25, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]],
         scale: 0.25,
     };
     let mut boxes = vec![target([40.0, 40.0, 80.0, 80.0])];
     quarter.move_boxes(&mut boxes, 64);
     assert_eq!(boxes, [target([10.0, 10.0, 20.0, 20.0])]);
+}
+
+#[test]
+fn pixels_and_boxes_agree_with_ultralytics() {
+    let cases = reference::load().perspective;
+    assert!(cases.iter().any(|case| case.draws.perspective != [0.0; 2]));
+    for (index, case) in cases.iter().enumerate() {
+        let draws = Draws {
+            perspective: case.draws.perspective,
+            degrees: case.draws.degrees,
+            scale: case.draws.scale,
+            shear: case.draws.shear,
+            shift: case.draws.shift,
+        };
+        let projection = Projection::new(&draws, case.canvas, case.side);
+        let mut boxes = reference::boxes(&case.boxes, 0);
+        projection.move_boxes(&mut boxes, case.side);
+        reference::assert_boxes(&boxes, &case.kept, 1e-3, index);
+
+        let mut out = Vec::new();
+        let canvas = reference::pattern(case.canvas.0, case.canvas.1, 1);
+        warp(&projection, &canvas, case.side, &mut out);
+        let side = case.side as usize;
+        let rows = (0..side).step_by(4);
+        let found = rows.flat_map(|y| (0..side).step_by(4).map(move |x| (y * side + x) * 3 + 1));
+        let off: Vec<u8> = found
+            .zip(&case.pixels)
+            .map(|(at, &level)| out[at].abs_diff(level))
+            .collect();
+        assert_eq!(off.len(), case.pixels.len());
+        // OpenCV rounds positions to 1/32 pixel, and the pattern jumps from 255 to 0 here and there.
+        let far = off.iter().filter(|&&off| off > 2).count();
+        assert!(far * 20 <= off.len(), "case {index}: {off:?}");
+    }
+}
+
+#[test]
+fn only_the_visible_part_of_a_canvas_is_looked_at() {
+    let config = AugmentConfig {
+        degrees: 30.0,
+        shear: 10.0,
+        perspective: 0.001,
+        scale: 0.9,
+        ..AugmentConfig::default()
+    };
+    let whole = reference::pattern(128, 128, 5);
+    let mut hidden = 0;
+    for key in 0..200 {
+        let config = AugmentConfig {
+            perspective: config.perspective * f64::from(key % 2 == 0),
+            ..config.clone()
+        };
+        let projection = draw(&config, u64::from(key as u32), 128, 64);
+        let [left, top, right, bottom] = projection.visible((128, 128), 64);
+        let mut part = Picture::filled(128, 128, [255; 3]);
+        for row in top as usize..bottom as usize {
+            let span = (row * 128 + left as usize) * 3..(row * 128 + right as usize) * 3;
+            part.rgb[span.clone()].copy_from_slice(&whole.rgb[span]);
+        }
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        warp(&projection, &whole, 64, &mut expected);
+        warp(&projection, &part, 64, &mut found);
+        assert!(found == expected, "key {key}");
+        hidden += 128 * 128 - (right - left) * (bottom - top);
+    }
+    assert!(
+        hidden > 200 * 128 * 32,
+        "a good part of the canvas is hidden on average"
+    );
 }
 
 #[test]
@@ -158,7 +229,7 @@ fn draws_stay_in_their_ranges() {
         let affine = draw(&config, key, 200, 100);
         assert!((0.5..1.5).contains(&affine.scale));
         // The centre of the canvas lands within 10 % of the output's centre.
-        let [a, b, c, d, e, f] = affine.matrix;
+        let [[a, b, c], [d, e, f], _] = affine.matrix;
         let (x, y) = (a * 100.0 + b * 100.0 + c, d * 100.0 + e * 100.0 + f);
         assert!(
             (40.0..=60.0).contains(&x) && (40.0..=60.0).contains(&y),

@@ -1,0 +1,353 @@
+//! The Kubernetes manifests: every overlay builds, its objects have the types that they say, and nobody drops what keeps
+//! a run safe. Needs `kubectl`, and is ignored without being asked for; .ci/run asks.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::process::Command;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, PodTemplateSpec, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde_json::Value;
+
+const OVERLAYS: [&str; 5] = ["cpu", "gpu", "jobset", "kueue", "mtls"];
+
+/// Kinds that are not part of Kubernetes itself, for which there are no types here.
+const OTHERS: [&str; 6] = [
+    "Certificate",
+    "ClusterQueue",
+    "Issuer",
+    "JobSet",
+    "LocalQueue",
+    "ResourceFlavor",
+];
+
+/// What is wrong with a set of objects; empty when nothing is.
+type Complaints = Vec<String>;
+
+fn build(overlay: &str) -> Vec<Value> {
+    let folder = format!("{}/../deploy/k8s/overlays/{overlay}", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("kubectl")
+        .args(["kustomize", &folder])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{overlay}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split("\n---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap())
+        .collect()
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().unwrap()
+}
+
+/// Reads the object as its kind.
+fn typed(object: &Value) -> Result<(), serde_json::Error> {
+    fn read<T: for<'a> serde::Deserialize<'a>>(object: &Value) -> Result<(), serde_json::Error> {
+        serde_json::from_value::<T>(object.clone()).map(drop)
+    }
+    match kind(object) {
+        "ConfigMap" => read::<ConfigMap>(object),
+        "Job" => read::<Job>(object),
+        "Namespace" => read::<Namespace>(object),
+        "NetworkPolicy" => read::<NetworkPolicy>(object),
+        "PersistentVolumeClaim" => read::<PersistentVolumeClaim>(object),
+        "PodDisruptionBudget" => read::<PodDisruptionBudget>(object),
+        "Service" => read::<Service>(object),
+        "StatefulSet" => read::<StatefulSet>(object),
+        other => {
+            assert!(OTHERS.contains(&other), "no type for {other}");
+            Ok(())
+        }
+    }
+}
+
+/// The pods of an overlay, and the Jobs that some of them belong to.
+fn pods_and_jobs(objects: &[Value]) -> (Vec<PodTemplateSpec>, Vec<JobSpec>) {
+    let (mut pods, mut jobs) = (Vec::new(), Vec::new());
+    for object in objects {
+        match kind(object) {
+            "StatefulSet" => {
+                let set: StatefulSet = serde_json::from_value(object.clone()).unwrap();
+                pods.push(set.spec.unwrap().template);
+            }
+            "Job" => jobs.push(
+                serde_json::from_value::<Job>(object.clone())
+                    .unwrap()
+                    .spec
+                    .unwrap(),
+            ),
+            "JobSet" => {
+                let replicated = object["spec"]["replicatedJobs"].as_array().unwrap();
+                jobs.extend(
+                    replicated.iter().map(|job| {
+                        serde_json::from_value::<JobSpec>(job["template"]["spec"].clone()).unwrap()
+                    }),
+                );
+            }
+            _ => {}
+        }
+    }
+    pods.extend(jobs.iter().map(|job| job.template.clone()));
+    (pods, jobs)
+}
+
+fn check(objects: &[Value]) -> Complaints {
+    let mut complaints = Complaints::new();
+    let (pods, jobs) = pods_and_jobs(objects);
+    for pod in &pods {
+        complaints.extend(check_pod(pod));
+    }
+    for job in &jobs {
+        complaints.extend(check_job(job));
+    }
+    let mut want = |holds: bool, what: &str| {
+        if !holds {
+            complaints.push(what.to_owned());
+        }
+    };
+    want(pods.len() == 2, "a coordinator and workers");
+    let policies = objects.iter().filter(|object| kind(object) == "NetworkPolicy");
+    let closed = |policy: &Value| policy["spec"]["podSelector"] == serde_json::json!({});
+    want(
+        policies.clone().any(closed),
+        "a network policy that closes everything else",
+    );
+    let budgets = objects
+        .iter()
+        .filter(|object| kind(object) == "PodDisruptionBudget");
+    want(budgets.count() == 2, "a disruption budget for each kind of pod");
+    complaints
+}
+
+fn check_pod(template: &PodTemplateSpec) -> Complaints {
+    let mut complaints = Complaints::new();
+    let pod = template.spec.as_ref().unwrap();
+    let container = &pod.containers[0];
+    let mut want = |holds: bool, what: &str| {
+        if !holds {
+            complaints.push(format!("{}: {what}", container.name));
+        }
+    };
+    let security = pod.security_context.clone().unwrap_or_default();
+    want(security.run_as_non_root == Some(true), "runAsNonRoot");
+    want(
+        security.run_as_user.is_some_and(|user| user > 0),
+        "a numeric user that is not root",
+    );
+    want(security.seccomp_profile.is_some(), "a seccomp profile");
+    want(
+        pod.termination_grace_period_seconds == Some(120),
+        "a grace period of 120 s",
+    );
+    want(
+        pod.automount_service_account_token == Some(false),
+        "no service account token",
+    );
+    let own = container.security_context.clone().unwrap_or_default();
+    want(
+        own.read_only_root_filesystem == Some(true),
+        "a read-only root file system",
+    );
+    want(
+        own.allow_privilege_escalation == Some(false),
+        "no privilege escalation",
+    );
+    let dropped = own.capabilities.and_then(|capabilities| capabilities.drop);
+    want(dropped == Some(vec!["ALL".to_owned()]), "no capabilities");
+    let resources = container.resources.clone().unwrap_or_default();
+    let limits = resources.limits.unwrap_or_default();
+    want(limits.contains_key("memory"), "a memory limit");
+    want(
+        resources.requests.unwrap_or_default().contains_key("cpu"),
+        "a request for CPU",
+    );
+    let arguments = container.args.clone().unwrap_or_default();
+    want(
+        arguments.iter().any(|argument| argument.starts_with("--certs=")),
+        "certificates",
+    );
+    want(
+        !arguments.iter().any(|argument| argument.contains("insecure")),
+        "no plain text",
+    );
+    let probes = [&container.startup_probe, &container.readiness_probe];
+    for probe in probes {
+        let command = probe
+            .as_ref()
+            .and_then(|probe| probe.exec.as_ref())
+            .and_then(|exec| exec.command.clone())
+            .unwrap_or_default();
+        want(
+            command.get(1).is_some_and(|word| word == "health"),
+            "probes by `ringmaster health`",
+        );
+        // A worker is asked itself, so its health does not depend on the coordinator.
+        let elsewhere = command.iter().any(|word| word.contains("coordinator"));
+        want(!elsewhere, "probes that ask the container itself");
+    }
+    want(
+        container.liveness_probe.is_none(),
+        "no liveness probe: it would kill a slow step",
+    );
+    complaints
+}
+
+fn check_job(job: &JobSpec) -> Complaints {
+    let mut complaints = Complaints::new();
+    let name = job.template.spec.as_ref().unwrap().containers[0].name.clone();
+    let mut want = |holds: bool, what: &str| {
+        if !holds {
+            complaints.push(format!("{name}: {what}"));
+        }
+    };
+    want(
+        job.pod_replacement_policy.as_deref() == Some("Failed"),
+        "podReplacementPolicy Failed",
+    );
+    if name == "worker" {
+        want(
+            job.completion_mode.as_deref() == Some("Indexed"),
+            "an Indexed Job",
+        );
+        want(
+            job.completions.is_some() && job.completions == job.parallelism,
+            "all workers at once",
+        );
+        want(job.backoff_limit_per_index.is_some(), "backoffLimitPerIndex");
+        let rules = job
+            .pod_failure_policy
+            .clone()
+            .map(|policy| policy.rules)
+            .unwrap_or_default();
+        let ignores = rules.iter().any(|rule| {
+            rule.action == "Ignore"
+                && rule
+                    .on_pod_conditions
+                    .iter()
+                    .flatten()
+                    .any(|condition| condition.type_ == "DisruptionTarget")
+        });
+        want(ignores, "a failure policy that ignores disruptions");
+        let fails = rules.iter().any(|rule| {
+            rule.action == "FailJob" && rule.on_exit_codes.as_ref().is_some_and(|on| on.values == [2])
+        });
+        want(fails, "a failure policy that fails on bad configuration");
+    }
+    complaints
+}
+
+/// Sets the value at a path to null in the first object of a kind.
+fn without(mut objects: Vec<Value>, of: &str, path: &str) -> Vec<Value> {
+    let object = objects.iter_mut().find(|object| kind(object) == of).unwrap();
+    let value = object
+        .pointer_mut(path)
+        .unwrap_or_else(|| panic!("{of} has no {path}"));
+    *value = Value::Null;
+    objects
+}
+
+/// A name to skip them by.
+mod needs_kubectl {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn every_overlay_builds_has_its_types_and_keeps_what_is_asked_of_it() {
+        for overlay in OVERLAYS {
+            let objects = build(overlay);
+            for object in &objects {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                typed(object).unwrap_or_else(|error| panic!("{overlay}: {} {name}: {error}", kind(object)));
+            }
+            assert_eq!(check(&objects), Complaints::new(), "{overlay}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn workers_ask_for_gpus_pods_get_certificates_of_their_own_and_jobs_wait_in_the_queue() {
+        let find = |overlay: &str, name: &str| {
+            let objects = build(overlay);
+            let job = objects.into_iter().find(|object| kind(object) == name);
+            job.unwrap_or_else(|| panic!("{overlay} has no {name}"))
+        };
+        let gpu = find("gpu", "Job");
+        let container = &gpu["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "1");
+        let job = find("mtls", "Job");
+        let volumes = job["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let certs = volumes.iter().find(|volume| volume["name"] == "certs").unwrap();
+        assert_eq!(
+            certs["csi"]["volumeAttributes"]["csi.cert-manager.io/uri-sans"],
+            "ringmaster://worker/${POD_NAME}"
+        );
+        assert_eq!(certs["secret"], Value::Null);
+        let queued = find("kueue", "Job");
+        assert_eq!(
+            queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"],
+            "ringmaster"
+        );
+        assert_eq!(queued["spec"]["suspend"], true);
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn whoever_drops_a_safeguard_is_told() {
+        let pod = "/spec/template/spec";
+        let cases = [
+            (
+                "Job",
+                format!("{pod}/securityContext/runAsNonRoot"),
+                "worker: runAsNonRoot",
+            ),
+            (
+                "StatefulSet",
+                format!("{pod}/securityContext/runAsNonRoot"),
+                "coordinator: runAsNonRoot",
+            ),
+            (
+                "Job",
+                format!("{pod}/terminationGracePeriodSeconds"),
+                "worker: a grace period of 120 s",
+            ),
+            (
+                "Job",
+                "/spec/podReplacementPolicy".into(),
+                "worker: podReplacementPolicy Failed",
+            ),
+            (
+                "Job",
+                "/spec/podFailurePolicy".into(),
+                "worker: a failure policy that ignores disruptions",
+            ),
+            (
+                "Job",
+                format!("{pod}/containers/0/securityContext"),
+                "worker: a read-only root file system",
+            ),
+            (
+                "Job",
+                format!("{pod}/containers/0/readinessProbe"),
+                "worker: probes by `ringmaster health`",
+            ),
+        ];
+        for (of, path, complaint) in cases {
+            let complaints = check(&without(build("cpu"), of, &path));
+            assert!(
+                complaints.iter().any(|found| found == complaint),
+                "without {path}: {complaints:?}"
+            );
+        }
+    }
+}
