@@ -167,6 +167,7 @@ impl Membership {
             present: seat.present(),
             rank,
             step: seat.step,
+            activity: seat.activity,
             evidence,
         }];
         effects.extend(self.announce(now, Switch::Now, Vec::new()));
@@ -254,9 +255,8 @@ impl Membership {
             return None;
         };
         let seats = self.seats.iter();
-        let unfinished = seats.filter(|seat| {
-            seat.finished.is_none() && running.roster.find(seat.worker()).is_some()
-        });
+        let unfinished =
+            seats.filter(|seat| seat.finished.is_none() && running.roster.find(seat.worker()).is_some());
         // Who waits is no reason to, but when it gets something done, as in copying a state, the run does.
         let mut is_anybody_busy = false;
         let mut newest = Duration::ZERO;

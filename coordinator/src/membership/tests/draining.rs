@@ -151,6 +151,9 @@ fn a_worker_that_asked_to_be_let_go_stays_while_there_would_be_too_few() {
     );
     assert_eq!(
         leave(&mut membership, 2.1, 2, ""),
-        [lost(1, 2, "a", 7, goodbye("")), announced(3, &[(3, "b"), (1, "b")])]
+        [
+            lost(1, 2, "a", 7, goodbye("")),
+            announced(3, &[(3, "b"), (1, "b")])
+        ]
     );
 }

@@ -60,10 +60,7 @@ fn a_rank_that_does_not_finish_is_lost_after_its_grace() {
     };
     assert_eq!(
         tick(&mut membership, end),
-        [
-            lost(0, 1, "b", 7, evidence),
-            announced(2, &[(3, "b"), (2, "a")])
-        ]
+        [lost(0, 1, "b", 7, evidence), announced(2, &[(3, "b"), (2, "a")])]
     );
 }
 
@@ -211,7 +208,9 @@ fn who_is_left_when_a_worker_is_lost_during_a_stop_stops_and_waits_for_nobody() 
         [lost(1, 3, "b", 7, goodbye("")), announced(2, &ring)]
     );
     assert_eq!(leave(&mut membership, 2.2, 2, "").len(), 2);
-    let verdict = Verdict::StoppedWhileWaiting { checkpoint_step: None };
+    let verdict = Verdict::StoppedWhileWaiting {
+        checkpoint_step: None,
+    };
     assert_eq!(
         leave(&mut membership, 2.3, 1, ""),
         [lost(0, 1, "b", 7, goodbye("")), Effect::End(verdict)]

@@ -117,6 +117,7 @@ fn lost(rank: usize, worker: u128, host: &str, step: u64, evidence: Evidence) ->
         present: present(worker, host),
         rank,
         step,
+        activity: Activity::Waiting,
         evidence,
     }
 }

@@ -14,7 +14,12 @@ fn live(
             let generation = membership.generation().0;
             if membership.seat_of(WorkerId::from_u128(worker)).is_ok() {
                 let vitals = vitals(second, worker);
-                effects.extend(beat(membership, second as f64, sender(worker, generation), vitals));
+                effects.extend(beat(
+                    membership,
+                    second as f64,
+                    sender(worker, generation),
+                    vitals,
+                ));
             }
         }
         while membership
@@ -49,13 +54,17 @@ fn a_worker_at_a_twentieth_of_its_speed_is_never_lost() {
             at_pace(second, usual, worker)
         });
         assert_eq!(effects, []);
-        let effects = live(&mut membership, change..change + usual * 20 * 20, |second, worker| {
-            let progress = 10_000 + (second - change) / (usual * 20);
-            Vitals {
-                progress,
-                ..at_pace(second, usual, worker)
-            }
-        });
+        let effects = live(
+            &mut membership,
+            change..change + usual * 20 * 20,
+            |second, worker| {
+                let progress = 10_000 + (second - change) / (usual * 20);
+                Vitals {
+                    progress,
+                    ..at_pace(second, usual, worker)
+                }
+            },
+        );
         assert_eq!(effects, [], "{usual} s, then {} s", usual * 20);
     }
 }

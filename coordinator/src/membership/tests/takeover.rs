@@ -92,7 +92,10 @@ fn when_all_are_gone_workers_gather_and_generation_numbers_go_on() {
 #[test]
 fn a_stopped_run_gathers_anew_and_measures_workers_by_the_ones_it_had() {
     let mut membership = Membership::resume(terms(2), past(false), Duration::ZERO);
-    assert_eq!((membership.roster(), membership.generation()), (None, Generation(5)));
+    assert_eq!(
+        (membership.roster(), membership.generation()),
+        (None, Generation(5))
+    );
     let other = Candidate {
         dataset: DatasetCard {
             fingerprint: Fingerprint::of(b"other"),
