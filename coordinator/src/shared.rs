@@ -261,3 +261,6 @@ fn record_of(verdict: &Verdict, ending: &Ending) -> Record {
 
 /// A deadline that is met later than this part of a lease was missed because this process did not run.
 const LATE_FRACTION: u32 = 4;
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ impl Running {
     }
 
     /// The roster whose members are known to have the state: newcomers of a planned one copy it yet.
-    fn at_work(&self) -> &Roster {
+    pub(super) fn at_work(&self) -> &Roster {
         self.previous.as_ref().unwrap_or(&self.roster)
     }
 
@@ -134,8 +134,8 @@ impl Membership {
         vec![self.reminder()]
     }
 
-    /// Returns the seats of the next ring in its order: members of the current one first and in their order, so that rank
-    /// 0 is one that has the state; workers of one host side by side, so that a ring over h hosts crosses between hosts h
+    /// Returns the seats of the next ring in its order: those that have the state first and in their order, so that rank 0
+    /// is one of them; workers of one host side by side, so that a ring over h hosts crosses between hosts h
     /// times.
     ///
     /// Who wants to leave stays while no other member has the state, or there would not be `enough`; it asks again.
@@ -157,7 +157,7 @@ impl Membership {
                 staying.push(seat);
             }
         }
-        staying.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));
+        staying.sort_by_key(|seat| (!has_state(seat), old_rank(seat).unwrap_or(usize::MAX)));
         let mut hosts: Vec<&str> = Vec::new();
         for seat in &staying {
             if !hosts.contains(&seat.candidate.host.as_str()) {

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proto::{
-    Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Outcome, Report, StepReport, WorkerId,
+    Activity, EpochReport, Fingerprint, Finished, LinkLost, Losses, Metrics, Outcome, Report, StateDigest,
+    StepReport, Switch, WorkerId,
 };
 
 use super::tests::{RUN, candidate, sender, terms};
 use super::*;
 
 const WORLD_SIZE: usize = 3;
+const WORKERS: u128 = 6;
 
 fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        4 => Just(Outcome::Completed),
-        2 => Just(Outcome::Stopped),
-        1 => Just(Outcome::Failed),
+        3 => Just(Outcome::Completed),
+        1 => Just(Outcome::Stopped),
     ]
 }
 
@@ -60,82 +61,222 @@ fn reports() -> impl Strategy<Value = Report> {
             reason: "reset".into(),
         })
     });
-    prop_oneof![1 => step, 1 => epoch, 3 => finished, 1 => lost]
+    prop_oneof![1 => step, 1 => epoch, 2 => finished, 4 => lost, 1 => Just(Report::DrainRequested)]
 }
 
-fn events() -> impl Strategy<Value = Event> {
-    let worker = 1..6u128;
-    let senders = || (1..6u128, 0..3u64).prop_map(|(worker, generation)| sender(worker, generation));
-    prop_oneof![
-        6 => (worker.clone(), "[ab]").prop_map(|(worker, host)| Event::Joined(candidate(worker, &host))),
-        3 => (worker.clone(), 0..4u64).prop_map(|(worker, watch)| Event::WatchOpened {
+fn vitals() -> impl Strategy<Value = Vitals> {
+    let activity = prop_oneof![
+        1 => Just(Activity::Waiting),
+        4 => Just(Activity::Training),
+        1 => Just(Activity::Validating),
+    ];
+    let digest = prop::option::weighted(0.3, (0..4u64, prop_oneof![6 => Just("good"), 1 => Just("bad")]));
+    (0..20u64, activity, 0..4u64, any::<bool>(), digest).prop_map(
+        |(step, activity, progress, waits_for_left, digest)| Vitals {
+            step,
+            activity,
+            progress,
+            waits_for_left,
+            digest: digest.map(|(step, bytes)| StateDigest {
+                step,
+                blake3: Fingerprint::of(bytes.as_bytes()),
+            }),
+        },
+    )
+}
+
+/// An event whose sender is in the generation that is this far from the newest one.
+#[derive(Debug, Clone)]
+enum Step {
+    Event(Event),
+    Heartbeat {
+        worker: u128,
+        behind: u64,
+        vitals: Vitals,
+    },
+    Reported {
+        worker: u128,
+        behind: u64,
+        report: Report,
+    },
+    /// Everybody who is there is heard in the newest generation.
+    AllHeard,
+    /// The time of the next deadline has come.
+    Deadline,
+}
+
+impl Step {
+    fn event(self, membership: &Membership) -> Vec<Event> {
+        let newest = membership.generation().0;
+        let from = |worker, behind| sender(worker, newest.saturating_sub(behind));
+        match self {
+            Self::Event(event) => vec![event],
+            Self::Heartbeat {
+                worker,
+                behind,
+                vitals,
+            } => vec![Event::Heartbeat {
+                sender: from(worker, behind),
+                vitals,
+            }],
+            Self::Reported {
+                worker,
+                behind,
+                report,
+            } => vec![Event::Reported {
+                sender: from(worker, behind),
+                report,
+            }],
+            Self::AllHeard => (1..=WORKERS)
+                .map(|worker| Event::Heartbeat {
+                    sender: from(worker, 0),
+                    vitals: Vitals {
+                        step: 5,
+                        activity: Activity::Training,
+                        progress: newest,
+                        waits_for_left: true,
+                        digest: None,
+                    },
+                })
+                .collect(),
+            Self::Deadline => vec![Event::DeadlineReached],
+        }
+    }
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let worker = || 1..=WORKERS;
+    let behind = || prop_oneof![6 => Just(0u64), 2 => Just(1), 1 => Just(2)];
+    let event = prop_oneof![
+        8 => (worker(), "[ab]").prop_map(|(worker, host)| Event::Joined(candidate(worker, &host))),
+        4 => (worker(), 0..4u64).prop_map(|(worker, watch)| Event::WatchOpened {
             run: RUN,
             worker: WorkerId::from_u128(worker),
             watch: WatchId(watch),
         }),
-        1 => (worker, 0..4u64).prop_map(|(worker, watch)| Event::WatchClosed {
+        3 => (worker(), 0..4u64).prop_map(|(worker, watch)| Event::WatchClosed {
             worker: WorkerId::from_u128(worker),
             watch: WatchId(watch),
         }),
-        8 => senders().prop_map(|sender| Event::Heartbeat { sender, step: 1, activity: Activity::Training }),
-        6 => (senders(), reports()).prop_map(|(sender, report)| Event::Reported { sender, report }),
-        1 => senders().prop_map(|sender| Event::Left { sender, reason: String::new() }),
-        1 => Just(Event::StopRequested),
+        2 => worker().prop_map(|worker| Event::Left { sender: sender(worker, 1), reason: String::new() }),
+        1 => (0..20u64).prop_map(|step| Event::CheckpointCommitted { step }),
+        1 => Just(Event::CheckpointRequested),
+        1 => Just(Event::WasAsleep),
+    ];
+    let ends = prop_oneof![
+        4 => Just(Event::StopRequested),
         1 => Just(Event::AbortRequested),
-        3 => Just(Event::DeadlineReached),
+        1 => Just(Event::StorageFailed { reason: "full".into() }),
+    ];
+    prop_oneof![
+        20 => event.prop_map(Step::Event),
+        1 => ends.prop_map(Step::Event),
+        12 => (worker(), behind(), vitals())
+            .prop_map(|(worker, behind, vitals)| Step::Heartbeat { worker, behind, vitals }),
+        10 => (worker(), behind(), reports())
+            .prop_map(|(worker, behind, report)| Step::Reported { worker, behind, report }),
+        6 => Just(Step::AllHeard),
+        6 => Just(Step::Deadline),
     ]
+}
+
+/// Where a run begins: anew, or with two members of an earlier coordinator's generation.
+fn beginnings() -> impl Strategy<Value = Membership> {
+    (1..=WORLD_SIZE, any::<bool>()).prop_map(|(min_world_size, is_taken_over)| {
+        let terms = Terms {
+            min_world_size,
+            ..terms(WORLD_SIZE)
+        };
+        let past = Past {
+            generation: 4,
+            members: vec![candidate(1, "a"), candidate(2, "b")],
+            is_at_work: true,
+            recorded_epochs: 1,
+            ..Past::default()
+        };
+        let past = if is_taken_over { past } else { Past::default() };
+        Membership::resume(terms, past, Duration::ZERO)
+    })
 }
 
 /// What has been seen so far, against which each effect is checked.
 #[derive(Default)]
 struct Seen {
-    rosters: usize,
+    generation: u64,
     epochs: u32,
-    stops: usize,
-    ends: usize,
+    checkpoint: Option<u64>,
+    has_stopped: bool,
+    has_ended: bool,
 }
 
 impl Seen {
-    fn check(&mut self, effects: &[Effect]) {
+    fn check(&mut self, effects: &[Effect], before: &Membership, after: &Membership) {
         assert!(effects.len() <= MAX_EFFECTS, "{effects:?}");
         for effect in effects {
-            assert_eq!(self.ends, 0, "something follows the end: {effect:?}");
+            assert!(!self.has_ended, "something follows the end: {effect:?}");
             match effect {
                 Effect::Announce(roster) => {
-                    self.rosters += 1;
-                    assert_eq!(self.rosters as u64, roster.generation().0);
-                    assert_eq!(roster.world_size(), WORLD_SIZE);
-                    let hosts: Vec<_> = roster.members().iter().map(|member| &member.host).collect();
-                    assert!(hosts.is_sorted(), "hosts are not kept together: {hosts:?}");
+                    assert_eq!(self.generation + 1, roster.generation().0);
+                    self.generation = roster.generation().0;
+                    check_roster(roster, before, after);
                 }
                 Effect::RecordEpoch { report, .. } => {
-                    assert!(
-                        report.epoch > self.epochs,
-                        "epoch {} is recorded again",
-                        report.epoch
-                    );
+                    assert!(report.epoch > self.epochs, "epoch {} comes again", report.epoch);
                     self.epochs = report.epoch;
                 }
-                Effect::RequestStop => self.stops += 1,
-                Effect::End(_) => self.ends += 1,
-                Effect::RecordJoined { .. }
-                | Effect::RecordDeparted { .. }
-                | Effect::Remind { .. }
-                | Effect::ShowStep(_) => {}
+                Effect::RecordCheckpoint { step } => {
+                    assert!(self.checkpoint < Some(*step), "checkpoint {step} comes again");
+                    self.checkpoint = Some(*step);
+                }
+                Effect::RequestStop => {
+                    assert!(!self.has_stopped, "a stop is asked for twice");
+                    self.has_stopped = true;
+                }
+                Effect::End(_) => self.has_ended = true,
+                _ => {}
             }
         }
-        assert!(self.rosters <= 1 && self.stops <= 1 && self.ends <= 1);
+    }
+}
+
+/// Everybody in it is there, hosts are side by side, and rank 0 has the state if anybody has.
+fn check_roster(roster: &Roster, before: &Membership, after: &Membership) {
+    let members = roster.members();
+    for member in members {
+        assert!(
+            after.seats.iter().any(|seat| seat.worker() == member.worker),
+            "{member:?} is not there"
+        );
+    }
+    let mut hosts: Vec<_> = members.iter().map(|member| &member.host).collect();
+    hosts.dedup();
+    let distinct: BTreeSet<_> = hosts.iter().collect();
+    assert_eq!(
+        hosts.len(),
+        distinct.len(),
+        "hosts are not kept together: {hosts:?}"
+    );
+    let Phase::Running(running) = &before.phase else {
+        return;
+    };
+    let has_state = |worker: WorkerId| running.at_work().find(worker).is_some();
+    let survives = after.seats.iter().any(|seat| has_state(seat.worker()));
+    assert!(
+        !survives || has_state(members[0].worker),
+        "rank 0 has no state, but others have: {roster:?}"
+    );
+    if roster.switch == Switch::AtStepBoundary && running.previous.is_some() {
+        let are_all_over = running.roster.members().iter().all(|member| {
+            let mut seats = after.seats.iter();
+            seats.any(|seat| seat.worker() == member.worker && seat.generation == running.roster.generation())
+        });
+        assert!(are_all_over, "two changes are under way");
     }
 }
 
 fn check_state(membership: &Membership, before: &Membership) {
-    let workers: BTreeSet<_> = membership
-        .seats
-        .iter()
-        .map(|seat| seat.candidate.worker)
-        .collect();
+    let workers: BTreeSet<_> = membership.seats.iter().map(Seat::worker).collect();
     assert_eq!(workers.len(), membership.seats.len(), "a worker is counted twice");
-    assert!(membership.seats.len() <= WORLD_SIZE);
     assert!(membership.generation() >= before.generation());
     if before.verdict().is_some() {
         assert_eq!(membership.verdict(), before.verdict(), "the verdict changed");
@@ -144,50 +285,81 @@ fn check_state(membership: &Membership, before: &Membership) {
         membership.next_deadline().is_none(),
         membership.verdict().is_some()
     );
+    if let Phase::Running(running) = &membership.phase {
+        for member in running.roster.members() {
+            assert!(
+                workers.contains(&member.worker),
+                "the newest generation waits for {member:?}, who is not there"
+            );
+        }
+        assert!(
+            running.suspicions.len() <= 2 * (membership.seats.len() + before.seats.len()),
+            "suspicions pile up"
+        );
+    }
+}
+
+/// Deals with every deadline up to `now`.
+fn settle(membership: &mut Membership, now: Duration) {
+    // One matter at a time: for each seat a lease, two suspicions, a stall; the ends of waiting, stopping, finishing.
+    let limit = 4 * WORKERS as usize + 6;
+    for _ in 0..limit {
+        if membership.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let before = membership.clone();
+        membership.handle(now, Event::DeadlineReached).unwrap();
+        assert_ne!(*membership, before, "a deadline passed without effect");
+    }
+    panic!("deadlines do not end: {membership:?}");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn no_sequence_of_events_breaks_an_invariant(
-        events in prop::collection::vec((events(), 0..3000u64), 0..60),
+        mut membership in beginnings(),
+        steps in prop::collection::vec((steps(), 0..3000u64), 0..80),
     ) {
-        let mut membership = Membership::new(terms(WORLD_SIZE), Duration::ZERO);
-        let mut seen = Seen::default();
+        let mut seen = Seen {
+            generation: membership.generation().0,
+            epochs: membership.recorded_epochs,
+            ..Seen::default()
+        };
         let mut now = Duration::ZERO;
-        for (event, milliseconds) in events {
+        for (step, milliseconds) in steps {
             now += Duration::from_millis(milliseconds);
-            let before = membership.clone();
-            match membership.handle(now, event) {
-                Ok(effects) => seen.check(&effects),
-                Err(_) => assert_eq!(membership, before, "a refused event changed something"),
+            if matches!(step, Step::Deadline) {
+                now = membership.next_deadline().map_or(now, |deadline| now.max(deadline));
             }
-            check_state(&membership, &before);
+            for event in step.event(&membership) {
+                let before = membership.clone();
+                match membership.handle(now, event) {
+                    Ok(effects) => seen.check(&effects, &before, &membership),
+                    Err(_) => assert_eq!(membership, before, "a refused event changed something"),
+                }
+                check_state(&membership, &before);
+            }
         }
     }
 
     #[test]
     fn deadlines_that_have_passed_are_dealt_with_and_do_not_return(
-        events in prop::collection::vec((events(), 0..3000u64), 0..40),
+        mut membership in beginnings(),
+        steps in prop::collection::vec((steps(), 0..3000u64), 0..60),
         pause in 0..400u64,
     ) {
-        let mut membership = Membership::new(terms(WORLD_SIZE), Duration::ZERO);
         let mut now = Duration::ZERO;
-        for (event, milliseconds) in events {
+        for (step, milliseconds) in steps {
             now += Duration::from_millis(milliseconds);
-            let _ = membership.handle(now, event);
+            for event in step.event(&membership) {
+                let _ = membership.handle(now, event);
+            }
+            if milliseconds % 5 == 0 {
+                settle(&mut membership, now);
+            }
         }
-        now += Duration::from_secs(pause);
-        // One matter at a time: a lease per seat, the end of the gathering, a reminder.
-        let limit = WORLD_SIZE + 2;
-        let mut handled = 0;
-        while membership.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let before = membership.clone();
-            membership.handle(now, Event::DeadlineReached).unwrap();
-            assert_ne!(membership, before, "a deadline passed without effect");
-            handled += 1;
-            assert!(handled <= limit);
-        }
+        settle(&mut membership, now + Duration::from_secs(pause));
     }
 }

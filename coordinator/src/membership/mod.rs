@@ -16,8 +16,9 @@
 //! | `gathering` | who may join |
 //! | `generation` | rosters: the ring order, and when one is followed by the next |
 //! | `loss` | what shows that a member is lost, and what follows |
+//! | `stall` | who keeps the others waiting |
 //! | `damage` | states that differ |
-//! | `reports` | progress, results, the end |
+//! | `reports` | progress, results, checkpoints, the end |
 //! | `verdict` | how a run ends, and why |
 //! | `snapshot` | the state as people see it |
 
@@ -32,6 +33,7 @@ mod loss;
 mod reports;
 mod seat;
 mod snapshot;
+mod stall;
 mod timing;
 mod verdict;
 
@@ -262,28 +264,6 @@ impl Membership {
         Ok(vec![])
     }
 
-    fn checkpoint_committed(&mut self, step: u64) -> Vec<Effect> {
-        if self.verdict().is_some() || self.checkpoint_step >= Some(step) {
-            return vec![];
-        }
-        self.checkpoint_step = Some(step);
-        vec![Effect::RecordCheckpoint { step }]
-    }
-
-    fn request_checkpoint(&mut self) -> Result<Vec<Effect>, Refusal> {
-        self.refuse_if_finished()?;
-        if !matches!(self.phase, Phase::Running(_)) {
-            return Err(Refusal::NotNow {
-                action: "make a checkpoint",
-                reason: "the run waits for workers".to_owned(),
-            });
-        }
-        self.checkpoint_requests += 1;
-        Ok(vec![Effect::RequestCheckpoint {
-            number: self.checkpoint_requests,
-        }])
-    }
-
     fn stop(&mut self, now: Duration) -> Vec<Effect> {
         match &self.phase {
             Phase::Gathering { .. } if self.generation == 0 => self.end(Verdict::StoppedBeforeStart),
@@ -318,22 +298,6 @@ impl Membership {
     /// When the seat's lease lapses; `None` for a worker of which nothing more is expected.
     fn lease_end(&self, seat: &Seat) -> Option<Duration> {
         (!seat.left).then(|| seat.heard_at + self.terms.timing.lease)
-    }
-
-    /// Gives everybody the time again that passed while nobody could be heard.
-    fn forgive(&mut self, now: Duration) {
-        for seat in &mut self.seats {
-            seat.heard_at = seat.heard_at.max(now);
-            seat.progress_at = now;
-        }
-        let lease = self.terms.timing.lease;
-        if let Phase::Running(running) = &mut self.phase {
-            let suspicions = running.suspicions.iter_mut();
-            let waiting = suspicions.map(|suspicion| &mut suspicion.decide_at);
-            for at in waiting.chain(&mut running.finish_by).chain(&mut self.stop_by) {
-                *at = (*at).max(now + lease);
-            }
-        }
     }
 
     fn end(&mut self, verdict: Verdict) -> Vec<Effect> {

@@ -1,4 +1,4 @@
-//! Progress, results, and the end of a run that nothing went wrong with.
+//! Progress, results, checkpoints, and the end of a run that nothing went wrong with.
 
 use std::time::Duration;
 
@@ -101,5 +101,27 @@ impl Membership {
                     .as_ref()
             })
             .collect()
+    }
+
+    pub(super) fn checkpoint_committed(&mut self, step: u64) -> Vec<Effect> {
+        if self.verdict().is_some() || self.checkpoint_step >= Some(step) {
+            return vec![];
+        }
+        self.checkpoint_step = Some(step);
+        vec![Effect::RecordCheckpoint { step }]
+    }
+
+    pub(super) fn request_checkpoint(&mut self) -> Result<Vec<Effect>, Refusal> {
+        self.refuse_if_finished()?;
+        if !matches!(self.phase, Phase::Running(_)) {
+            return Err(Refusal::NotNow {
+                action: "make a checkpoint",
+                reason: "the run waits for workers".to_owned(),
+            });
+        }
+        self.checkpoint_requests += 1;
+        Ok(vec![Effect::RequestCheckpoint {
+            number: self.checkpoint_requests,
+        }])
     }
 }

@@ -3,6 +3,8 @@
 // A test fails by panicking, and so may what tests share.
 #![allow(clippy::unwrap_used)]
 
+mod checkpoint;
 mod run;
 mod support;
+mod takeover;
 mod upload;

@@ -1,13 +1,16 @@
 //! A coordinator on a free port and workers that are nothing but gRPC clients.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use coordinator::membership::Timing;
 use coordinator::{CoordinatorConfig, Progress, RunError, RunSummary, Shutdown, listen, run};
 use proto::wire::artifact_service_client::ArtifactServiceClient;
+use proto::wire::checkpoint_service_client::CheckpointServiceClient;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
+use proto::wire::operator_service_client::OperatorServiceClient;
 use proto::wire::upload_request::Content;
 use proto::wire::watch_response::Decision;
 use proto::wire::{self, UploadRequest};
@@ -17,8 +20,9 @@ use proto::{
 };
 use security::{Channel, Expect, Security};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tonic::{Status, Streaming};
 
 /// A running coordinator, with its own project folder.
@@ -26,8 +30,21 @@ pub(crate) struct Coordinator {
     pub(crate) address: Address,
     pub(crate) shutdown: Shutdown,
     pub(crate) project: TempDir,
+    config: CoordinatorConfig,
     ended: JoinHandle<Result<RunSummary, RunError>>,
     progress: JoinHandle<Vec<Progress>>,
+    process: Process,
+}
+
+/// What a coordinator runs on: its own threads, so that it can be killed.
+struct Process(Option<Runtime>);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Coordinator {
@@ -38,8 +55,6 @@ impl Coordinator {
 
     pub(crate) async fn start_with(world_size: usize, change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
         let project = tempfile::tempdir().unwrap();
-        let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let address = listener.local_addr().unwrap().into();
         let mut config = CoordinatorConfig::new(Recipe::default(), world_size).unwrap();
         config.project = project.path().to_owned();
         config.timing = Timing {
@@ -49,21 +64,64 @@ impl Coordinator {
             ..Timing::default()
         };
         change(&mut config);
+        Self::begin(config, project, ([127, 0, 0, 1], 0).into()).await
+    }
+
+    async fn begin(config: CoordinatorConfig, project: TempDir, at: SocketAddr) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let (sender, mut news) = mpsc::channel(64);
         let shutdown = Shutdown::default();
+        let (bound, address) = oneshot::channel();
+        let ended = runtime.spawn({
+            let (config, shutdown) = (config.clone(), shutdown.clone());
+            async move {
+                let listener = listen(at).await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                run(listener, config, sender, shutdown).await
+            }
+        });
+        let progress = runtime.spawn(async move {
+            let mut all = Vec::new();
+            while let Some(progress) = news.recv().await {
+                all.push(progress);
+            }
+            all
+        });
         Self {
-            address,
+            address: address.await.unwrap().into(),
             project,
-            ended: tokio::spawn(run(listener, config, sender, shutdown.clone())),
+            config,
+            ended,
             shutdown,
-            progress: tokio::spawn(async move {
-                let mut all = Vec::new();
-                while let Some(progress) = news.recv().await {
-                    all.push(progress);
-                }
-                all
-            }),
+            progress,
+            process: Process(Some(runtime)),
         }
+    }
+
+    /// Ends it as `kill -9` does, and starts another one at the same address that takes its run over.
+    pub(crate) async fn restart(mut self) -> Self {
+        let at = self.address.as_str().parse().unwrap();
+        let runtime = self.process.0.take().unwrap();
+        spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)))
+            .await
+            .unwrap();
+        self.config.resume = Some(self.project.path().join("train"));
+        Self::begin(self.config, self.project, at).await
+    }
+
+    /// Starts another coordinator on the same run directory and returns why it did not begin.
+    pub(crate) async fn rival(&self) -> RunError {
+        let mut config = self.config.clone();
+        config.resume = Some(self.project.path().join("train"));
+        let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let (sender, _news) = mpsc::channel(64);
+        soon(run(listener, config, sender, Shutdown::default()))
+            .await
+            .unwrap_err()
     }
 
     /// Waits for the end of the run.
@@ -82,6 +140,8 @@ impl Coordinator {
 pub(crate) struct Worker {
     pub(crate) client: CoordinatorServiceClient<Channel>,
     pub(crate) artifacts: ArtifactServiceClient<Channel>,
+    pub(crate) checkpoints: CheckpointServiceClient<Channel>,
+    pub(crate) operator: OperatorServiceClient<Channel>,
     pub(crate) candidate: Candidate,
     pub(crate) generation: Generation,
 }
@@ -104,7 +164,9 @@ impl Worker {
         assert_eq!(recipe, Recipe::default().resolved());
         Self {
             client,
-            artifacts: ArtifactServiceClient::new(channel),
+            artifacts: ArtifactServiceClient::new(channel.clone()),
+            checkpoints: CheckpointServiceClient::new(channel.clone()),
+            operator: OperatorServiceClient::new(channel),
             candidate: candidate(answer.run_id.parse().unwrap(), number, host),
             generation: Generation(0),
         }
@@ -142,13 +204,18 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn heartbeat(&mut self) -> Result<(), Status> {
+    /// Gives a sign of life; returns the number of epochs whose results are durable.
+    pub(crate) async fn heartbeat(&mut self) -> Result<u32, Status> {
         let request = wire::HeartbeatRequest {
             sender: Some(self.sender().into()),
             step: 5,
             activity: wire::Activity::from(Activity::Training).into(),
+            progress: 50,
+            waits_for_left: false,
+            digest: None,
         };
-        self.client.heartbeat(request).await.map(drop)
+        let answer = self.client.heartbeat(request).await?;
+        Ok(answer.into_inner().recorded_epochs)
     }
 
     pub(crate) async fn report(&mut self, report: Report) -> Result<(), Status> {
@@ -254,8 +321,8 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn join(coordinator: &Coordinator) -> Self {
-        let (mut one, mut one_decisions) = Worker::join(coordinator, 1, "b").await;
         let (mut zero, mut zero_decisions) = Worker::join(coordinator, 2, "a").await;
+        let (mut one, mut one_decisions) = Worker::join(coordinator, 1, "b").await;
         let roster = zero_decisions.roster().await;
         assert_eq!(roster, one_decisions.roster().await);
         let hosts: Vec<_> = roster
@@ -305,7 +372,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
         .expect("nothing happened within 10 s")
 }
 
-pub(crate) fn kind(refused: &Result<(), Status>) -> Option<RefusalKind> {
+pub(crate) fn kind<T>(refused: &Result<T, Status>) -> Option<RefusalKind> {
     refused.as_ref().err().and_then(RefusalKind::of)
 }
 

@@ -56,12 +56,14 @@ async fn a_damaged_or_cut_upload_leaves_the_old_file_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn only_rank_zero_may_upload() {
+async fn only_members_may_upload() {
     let coordinator = Coordinator::start(2).await;
-    let mut pair = Pair::join(&coordinator).await;
-    let refused = pair.one.upload(b"weights", b"weights", true).await;
-    assert_eq!(kind(&refused), Some(RefusalKind::NotRankZero));
-    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let _pair = Pair::join(&coordinator).await;
+    let mut stranger = Worker::connect(&coordinator, 3, "c").await;
+    stranger.generation = proto::Generation(1);
+    let refused = stranger.upload(b"weights", b"weights", true).await;
+    assert_eq!(kind(&refused), Some(RefusalKind::UnknownWorker));
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     assert!(names(&coordinator.file("weights")).is_empty());
 }
 

@@ -13,6 +13,7 @@ fn past(is_at_work: bool) -> Past {
         checkpoint_step: Some(20),
         recorded_epochs: 2,
         elapsed: seconds(100.0),
+        takeovers: 1,
     }
 }
 

@@ -1,0 +1,122 @@
+//! Members that do not get on: who keeps the others waiting, in the midst of the run and at its end.
+//!
+//! A slow worker is no stall, however slow: see [`Gaps`](super::gaps::Gaps) for the limit.
+
+use std::time::Duration;
+
+use proto::{Activity, WorkerId};
+
+use super::effect::Effect;
+use super::verdict::Evidence;
+use super::{Membership, Phase};
+
+impl Membership {
+    /// When the run counts as stalled: the newest sign of progress of any member lies too far back.
+    pub(super) fn stall_at(&self) -> Option<Duration> {
+        let Phase::Running(running) = &self.phase else {
+            return None;
+        };
+        let seats = self.seats.iter();
+        let unfinished =
+            seats.filter(|seat| seat.finished.is_none() && running.roster.find(seat.worker()).is_some());
+        // Who waits is no reason to, but when it gets something done, as in copying a state, the run does.
+        let mut is_anybody_busy = false;
+        let mut newest = Duration::ZERO;
+        for seat in unfinished {
+            is_anybody_busy |= seat.activity != Activity::Waiting;
+            newest = newest.max(seat.progress_at);
+        }
+        is_anybody_busy.then(|| newest + self.gaps.limit(self.terms.timing.stall_patience))
+    }
+
+    /// Names who keeps the others waiting: the one that does not wait itself. When all wait, a link swallows what it is
+    /// given, and the ring is made anew.
+    pub(super) fn end_stall(&mut self, now: Duration) -> Vec<Effect> {
+        let Some(roster) = self.roster().cloned() else {
+            return vec![];
+        };
+        let mut members = roster.members().iter();
+        let culprit = members.find_map(|member| {
+            let seat = self.seat_of(member.worker).ok()?;
+            let known = &self.seats[seat];
+            (known.finished.is_none() && !known.waits_for_left && known.activity != Activity::Waiting)
+                .then_some(seat)
+        });
+        let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
+        if let Some(seat) = culprit {
+            let evidence = Evidence::Stalled {
+                activity: self.seats[seat].activity,
+                still_for: still_for(seat),
+            };
+            return self.lose(now, seat, evidence);
+        }
+        let accused = roster.members()[0].worker;
+        let Ok(seat) = self.seat_of(accused) else {
+            return vec![];
+        };
+        let evidence = Evidence::Stalled {
+            activity: self.seats[seat].activity,
+            still_for: still_for(seat),
+        };
+        self.make_ring_anew(now, accused, evidence)
+    }
+
+    /// Takes those off the list that did not finish when the others did.
+    pub(super) fn lose_unfinished(&mut self, now: Duration) -> Vec<Effect> {
+        if let Phase::Running(running) = &mut self.phase {
+            running.finish_by = None;
+        }
+        let grace = self.terms.timing.finish_grace;
+        let unfinished = self.unfinished();
+        let Some(&rank) = unfinished.first() else {
+            return vec![];
+        };
+        // Invariant: ranks come from the roster.
+        let worker = self.roster().expect("a generation is at work").members()[rank].worker;
+        match self.seat_of(worker) {
+            Ok(seat) => {
+                let activity = self.seats[seat].activity;
+                self.lose(
+                    now,
+                    seat,
+                    Evidence::Stalled {
+                        activity,
+                        still_for: grace,
+                    },
+                )
+            }
+            Err(_) => vec![],
+        }
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<usize> {
+        let Some(roster) = self.roster() else {
+            return vec![];
+        };
+        let is_unfinished = |worker: WorkerId| {
+            let mut seats = self.seats.iter();
+            !seats.any(|seat| seat.worker() == worker && seat.finished.is_some())
+        };
+        let members = roster.members().iter();
+        members
+            .filter(|member| is_unfinished(member.worker))
+            .map(|member| member.rank)
+            .collect()
+    }
+
+    /// Gives everybody the time again that passed while nobody could be heard.
+    pub(super) fn forgive(&mut self, now: Duration) {
+        for seat in &mut self.seats {
+            seat.heard_at = seat.heard_at.max(now);
+            seat.progress_at = now;
+        }
+        let lease = self.terms.timing.lease;
+        if let Phase::Running(running) = &mut self.phase {
+            let suspicions = running.suspicions.iter_mut();
+            let waiting = suspicions.map(|suspicion| &mut suspicion.decide_at);
+            for at in waiting.chain(&mut running.finish_by).chain(&mut self.stop_by) {
+                *at = (*at).max(now + lease);
+            }
+        }
+    }
+}
