@@ -259,18 +259,23 @@ fn check_roster(roster: &Roster, before: &Membership, after: &Membership) {
     let Phase::Running(running) = &before.phase else {
         return;
     };
-    let has_state = |worker: WorkerId| running.at_work().find(worker).is_some();
+    let newest = &running.roster;
+    let are_all_over = newest.members().iter().all(|member| {
+        let mut seats = after.seats.iter();
+        seats.any(|seat| seat.worker() == member.worker && seat.generation == newest.generation())
+    });
+    let at_work = if are_all_over { newest } else { running.at_work() };
+    let has_state = |worker: WorkerId| at_work.find(worker).is_some();
     let survives = after.seats.iter().any(|seat| has_state(seat.worker()));
     assert!(
         !survives || has_state(members[0].worker),
         "rank 0 has no state, but others have: {roster:?}"
     );
-    if roster.switch == Switch::AtStepBoundary && running.previous.is_some() {
-        let are_all_over = running.roster.members().iter().all(|member| {
-            let mut seats = after.seats.iter();
-            seats.any(|seat| seat.worker() == member.worker && seat.generation == running.roster.generation())
-        });
-        assert!(are_all_over, "two changes are under way");
+    if roster.switch == Switch::AtStepBoundary {
+        assert!(
+            running.previous.is_none() || are_all_over,
+            "two changes are under way"
+        );
     }
 }
 

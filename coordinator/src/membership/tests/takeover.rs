@@ -51,16 +51,17 @@ fn members_come_back_and_nothing_is_announced() {
 #[test]
 fn who_does_not_come_back_is_lost_after_lease_and_grace() {
     let mut membership = taken_over();
-    for worker in [1, 2] {
-        hear_from(&mut membership, 1.0, &[worker]);
-    }
+    // Lease and grace are for those who were not heard yet: the others are held to the lease again.
+    hear_from(&mut membership, 1.0, &[1, 2]);
+    assert_eq!(membership.next_deadline(), Some(seconds(5.5)));
+    hear_from(&mut membership, 5.4, &[1, 2]);
     assert_eq!(membership.next_deadline(), Some(seconds(9.5)));
     hear_from(&mut membership, 9.0, &[1, 2]);
     assert_eq!(tick(&mut membership, 9.4), []);
     let effects = tick(&mut membership, 9.5);
     let silent_for = seconds(4.5);
     let evidence = Evidence::LeaseLapsed { silent_for };
-    assert_eq!(effects[0], lost(1, 3, "b", 0, evidence));
+    assert_eq!(effects[0], lost_unheard(1, 3, "b", evidence));
     let Effect::Announce(next) = &effects[1] else {
         panic!("no generation follows: {effects:?}");
     };
