@@ -76,9 +76,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 
 fn issue(identity: Identity, hosts: &[String], ca: &Path, out: &Path, days: u32) -> anyhow::Result<()> {
     let mut all = vec![identity.name().to_owned()];
-    all.extend(LOCAL.map(str::to_owned));
-    all.extend(hosts.iter().cloned());
-    all.dedup();
+    for host in LOCAL.into_iter().chain(hosts.iter().map(String::as_str)) {
+        if all.iter().all(|known| known != host) {
+            all.push(host.to_owned());
+        }
+    }
     let text = identity.to_string();
     let order = Order {
         identity,

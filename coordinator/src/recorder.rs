@@ -65,12 +65,14 @@ impl Recorder {
                 present,
                 rank,
                 step,
+                activity,
                 evidence,
             } => {
-                warn!(rank, host = present.host, worker = %present.worker, step, %evidence, "a member was lost");
+                warn!(rank, host = present.host, worker = %present.worker, step, %activity, %evidence, "a member was lost");
                 let mut fields = person(&present);
                 fields["rank"] = json!(rank);
                 fields["step"] = json!(step);
+                fields["activity"] = json!(activity.to_string());
                 fields["evidence"] = json!(evidence.to_string());
                 self.events.append("lost", fields).await?;
                 self.tell(Progress::Lost {

@@ -206,6 +206,12 @@ pub async fn work(opened: Opened<'_>, mut state: State, mut desk: Desk) {
         desk.pulse.set_activity(proto::Activity::Waiting);
         desk.pulse.wait_for_left(false);
         info!(%generation, step = state.step, "training left the generation");
+        if matches!(
+            result,
+            Ok(Ending::Completed | Ending::OutOfPatience { .. } | Ending::Stopped)
+        ) {
+            info!(step = state.step, hash = %state.hash().state, "training ended");
+        }
         let left = Left {
             generation,
             result,

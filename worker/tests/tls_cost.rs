@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use collective::{Generation, Group, I32Sum, PieceSizes};
@@ -14,8 +15,8 @@ use security::{ConnectionLimits, Identity, Role, Security};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use worker::ring::Ring;
-use worker::ring::links::GrpcLinks;
-use worker::ring::service::{Exchange, Inbound};
+use worker::ring::links::{Broken, Inbound, RingLinks};
+use worker::ring::service::Exchange;
 
 const RUN: RunId = RunId::from_u128(1);
 const NOW: Generation = Generation(1);
@@ -55,31 +56,32 @@ fn ring(own: &Rank, other: &Rank, inbound: Inbound) -> Ring {
         worker: own.member.worker,
         generation: NOW,
     };
-    let links = GrpcLinks::open(
+    let links = RingLinks::open(
         own.security.clone(),
         sender,
         other.member.clone(),
         inbound,
         CancellationToken::new(),
+        Broken::default(),
     );
     let group = Group::new(NOW, own.member.rank, 2).unwrap();
-    Ring::new(group, Box::new(links), PieceSizes::default())
+    Ring::new(group, links, PieceSizes::default(), Arc::default())
 }
 
 /// Returns the fastest of some all-reduces.
 async fn fastest(securities: [Security; 2]) -> Duration {
     let [a, b] = securities;
     let (a, b) = (listening(0, a).await, listening(1, b).await);
-    let from_b = a.exchange.expect(RUN, NOW, b.member.clone());
-    let from_a = b.exchange.expect(RUN, NOW, a.member.clone());
+    let from_b = a.exchange.expect(RUN, NOW, b.member.clone(), Broken::default());
+    let from_a = b.exchange.expect(RUN, NOW, a.member.clone(), Broken::default());
     let rings = [ring(&a, &b, from_b), ring(&b, &a, from_a)];
     let ranks = rings.map(|mut ring| {
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
             let mut values = vec![1; VALUES];
             let mut fastest = Duration::MAX;
             for step in 0..8 {
                 let start = Instant::now();
-                ring.sum::<I32Sum>(step, &mut values).unwrap();
+                ring.sum::<I32Sum>(step, &mut values).await.unwrap();
                 fastest = fastest.min(start.elapsed());
             }
             assert!(values.iter().all(|&value| value == 256));

@@ -82,6 +82,7 @@ impl Membership {
                     present: seat.present(),
                     rank,
                     step,
+                    activity: seat.activity,
                     evidence: Evidence::Damaged { times },
                 });
             } else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::{EpochReport, MAX_WORLD_SIZE, Roster, StepReport};
+use proto::{Activity, EpochReport, MAX_WORLD_SIZE, Roster, StepReport};
 
 use super::gathering::Present;
 use super::verdict::{Evidence, Verdict};
@@ -32,6 +32,8 @@ pub enum Effect {
         rank: usize,
         /// Steps that it had applied.
         step: u64,
+        /// What it was doing when it was last heard.
+        activity: Activity,
         /// What showed it.
         evidence: Evidence,
     },

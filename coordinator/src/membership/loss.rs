@@ -167,6 +167,7 @@ impl Membership {
             present: seat.present(),
             rank,
             step: seat.step,
+            activity: seat.activity,
             evidence,
         }];
         effects.extend(self.announce(now, Switch::Now, Vec::new()));

@@ -8,9 +8,11 @@
 //! The definitions of COCO (overlaps 0.5 to 0.95, 101 recall points), in the form Ultralytics 8.4 reports them.
 
 mod average;
+mod coco;
 mod curve;
 mod evidence;
 mod summary;
 
+pub use coco::{CocoImage, CocoMetrics, CocoTruth, coco_metrics};
 pub use evidence::{Correct, DetectionEvidence, ImageEvidence, THRESHOLDS, match_detections};
 pub use summary::{ClassMetrics, Metrics, summarise};

@@ -9,7 +9,7 @@ use proto::Activity;
 use tracing::warn;
 
 use super::records::{self, Record};
-use super::state::{Best, EpochProgress};
+use super::state::Best;
 use super::sum::Totals;
 use super::{Training, TrainingError};
 use crate::report::{EpochRecord, StepRecord};
@@ -47,7 +47,7 @@ impl Training<'_> {
             });
         }
         self.state.epochs = last.epoch + 1;
-        let progress = std::mem::replace(&mut self.state.progress, EpochProgress::default());
+        let progress = std::mem::take(&mut self.state.progress);
         if progress.unreadable > 0 {
             warn!(
                 images = progress.unreadable,

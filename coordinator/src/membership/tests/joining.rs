@@ -51,7 +51,10 @@ fn a_newcomer_that_is_lost_before_its_generation_begins_is_taken_out_again() {
     join(&mut membership, 2.0, 4, "c");
     assert_eq!(
         leave(&mut membership, 2.1, 4, "disk full"),
-        [lost(3, 4, "c", 0, goodbye("disk full")), announced(3, &THREE)]
+        [
+            lost_unheard(3, 4, "c", goodbye("disk full")),
+            announced(3, &THREE)
+        ]
     );
 }
 

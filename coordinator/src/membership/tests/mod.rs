@@ -112,11 +112,29 @@ fn joined(worker: u128, host: &str, members: usize) -> Effect {
     }
 }
 
+/// The loss of a worker that was training when it was last heard.
 fn lost(rank: usize, worker: u128, host: &str, step: u64, evidence: Evidence) -> Effect {
+    lost_while(Activity::Training, rank, worker, host, step, evidence)
+}
+
+/// The loss of a worker that was never heard.
+fn lost_unheard(rank: usize, worker: u128, host: &str, evidence: Evidence) -> Effect {
+    lost_while(Activity::Waiting, rank, worker, host, 0, evidence)
+}
+
+fn lost_while(
+    activity: Activity,
+    rank: usize,
+    worker: u128,
+    host: &str,
+    step: u64,
+    evidence: Evidence,
+) -> Effect {
     Effect::RecordLost {
         present: present(worker, host),
         rank,
         step,
+        activity,
         evidence,
     }
 }

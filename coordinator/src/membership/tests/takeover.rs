@@ -61,7 +61,7 @@ fn who_does_not_come_back_is_lost_after_lease_and_grace() {
     let effects = tick(&mut membership, 9.5);
     let silent_for = seconds(4.5);
     let evidence = Evidence::LeaseLapsed { silent_for };
-    assert_eq!(effects[0], lost(1, 3, "b", 0, evidence));
+    assert_eq!(effects[0], lost_unheard(1, 3, "b", evidence));
     let Effect::Announce(next) = &effects[1] else {
         panic!("no generation follows: {effects:?}");
     };

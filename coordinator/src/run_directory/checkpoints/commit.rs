@@ -240,9 +240,10 @@ impl Inner {
 
 /// Checks that all shards are of one state, and make it up without a gap.
 fn judge(step: u64, shards: &BTreeMap<u32, ShardHeader>) -> Result<(), CheckpointError> {
-    let mut groups: Vec<((u64, [u8; 32]), Vec<u32>)> = Vec::new();
+    // Ranks by the state that they have.
+    let mut groups: Vec<(_, Vec<u32>)> = Vec::new();
     for (&rank, shard) in shards {
-        let state = (shard.total_bytes, *shard.state_digest.as_bytes());
+        let state = (shard.total_bytes, shard.state_digest);
         match groups.iter_mut().find(|(other, _)| *other == state) {
             Some((_, ranks)) => ranks.push(rank),
             None => groups.push((state, vec![rank])),
