@@ -61,7 +61,7 @@ fn reports() -> impl Strategy<Value = Report> {
             reason: "reset".into(),
         })
     });
-    prop_oneof![1 => step, 1 => epoch, 2 => finished, 4 => lost, 1 => Just(Report::DrainRequested)]
+    prop_oneof![1 => step, 1 => epoch, 2 => finished, 4 => lost, 4 => Just(Report::DrainRequested)]
 }
 
 fn vitals() -> impl Strategy<Value = Vitals> {
@@ -158,7 +158,7 @@ fn steps() -> impl Strategy<Value = Step> {
             worker: WorkerId::from_u128(worker),
             watch: WatchId(watch),
         }),
-        2 => worker().prop_map(|worker| Event::Left { sender: sender(worker, 1), reason: String::new() }),
+        3 => worker().prop_map(|worker| Event::Left { sender: sender(worker, 1), reason: String::new() }),
         1 => (0..20u64).prop_map(|step| Event::CheckpointCommitted { step }),
         1 => Just(Event::CheckpointRequested),
         1 => Just(Event::WasAsleep),

@@ -56,3 +56,19 @@ fn a_watch_that_was_not_opened_yet_shows_nothing() {
     assert_eq!(tick(&mut membership, 1.4), [announced(6, &THREE)]);
     assert_eq!(membership.losses, 0);
 }
+
+#[test]
+fn what_was_suspected_of_a_worker_that_has_said_goodbye_since_is_forgotten() {
+    let mut membership = running();
+    let ring = [(3, "b"), (2, "a")];
+    assert_eq!(
+        report(&mut membership, 2.0, 1, Report::DrainRequested),
+        [planned(2, &ring)]
+    );
+    assert_eq!(close_watch(&mut membership, 2.1, 1), []);
+    assert_eq!(leave(&mut membership, 2.2, 1, "asked to end").len(), 1);
+    hear_from(&mut membership, 4.0, &[2, 3]);
+    assert_eq!(membership.next_deadline(), Some(seconds(4.1)));
+    assert_eq!(tick(&mut membership, 4.1), []);
+    assert_eq!(membership.next_deadline(), Some(seconds(8.5)));
+}
