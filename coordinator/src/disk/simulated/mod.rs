@@ -146,7 +146,7 @@ impl State {
     }
 
     fn parent<'a>(&self, path: &'a Path) -> io::Result<(usize, &'a OsStr)> {
-        let parent = self.find(path.parent().unwrap_or(Path::new("")))?;
+        let parent = self.find(path.parent().unwrap_or_else(|| Path::new("")))?;
         Ok((parent, path.file_name().ok_or(io::ErrorKind::InvalidInput)?))
     }
 

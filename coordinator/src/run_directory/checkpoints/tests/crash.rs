@@ -37,7 +37,7 @@ fn save_all(disk: &SimulatedDisk, keep: usize) -> (Vec<u64>, Option<String>) {
         store.abort_other_than(1);
         match save(&store, step, &bytes_at(step), 2) {
             Ok(_) => committed.push(step),
-            Err(error) => failure = failure.or(Some(error.to_string())),
+            Err(error) => failure = failure.or_else(|| Some(error.to_string())),
         }
         if disk.is_crashed() {
             break;
@@ -61,13 +61,13 @@ fn check(disk: &SimulatedDisk, keep: usize, committed: &[u64]) -> Result<(), Str
             newest.damaged
         ));
     }
-    if let Some(checkpoint) = newest.checkpoint {
-        if whole_image(&checkpoint) != bytes_at(checkpoint.step()) {
-            return Err(format!(
-                "other bytes in the checkpoint of step {}",
-                checkpoint.step()
-            ));
-        }
+    if let Some(checkpoint) = newest.checkpoint
+        && whole_image(&checkpoint) != bytes_at(checkpoint.step())
+    {
+        return Err(format!(
+            "other bytes in the checkpoint of step {}",
+            checkpoint.step()
+        ));
     }
     let steps = store.steps().unwrap();
     for &step in &steps {

@@ -230,7 +230,7 @@ proptest! {
         let last = fs::read_to_string(folder.join("last")).unwrap_or_default();
         let named = whole.iter().copied().find(|&step| last == format!("{}\n", names::step(step)));
         let found = open(&folder, 3).newest_whole();
-        prop_assert_eq!(found.checkpoint.as_ref().map(Checkpoint::step), named.or(whole.last().copied()));
+        prop_assert_eq!(found.checkpoint.as_ref().map(Checkpoint::step), named.or_else(|| whole.last().copied()));
         if let Some(checkpoint) = &found.checkpoint {
             prop_assert_eq!(whole_image(checkpoint), image(checkpoint.step(), 40));
         }
