@@ -102,11 +102,14 @@ impl Checkpoints {
             }
             inner.remove(step).map_err(failed(&path))?;
         }
-        // A second upload of a shard that is in may still be under way.
+        // A second upload of a shard that is in may still be under way; it removes its file itself as well.
         let listed = disk.list(&pending.folder).map_err(failed(&pending.folder))?;
         for name in listed.into_iter().filter(|name| names::is_incoming(name)) {
             let path = pending.folder.join(name);
-            disk.remove_file(&path).map_err(failed(&path))?;
+            match disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(error)),
+                _ => {}
+            }
         }
         let manifest = inner.manifest(pending);
         replace_file(
