@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::error::CheckpointError;
@@ -36,11 +36,7 @@ impl Checkpoints {
     /// When ranks have different states, shards do not make up the state, or the system refuses; then this checkpoint
     /// is given up and those before it are as they were.
     pub fn commit(&self, step: u64, generation: u64) -> Result<Option<Committed>, CheckpointError> {
-        let _one_at_a_time = self
-            .inner
-            .committing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.inner.one_at_a_time();
         let mut state = self.inner.state();
         if let Some(last) = state.committed.as_ref().filter(|last| last.step() == step) {
             return Ok(Some(Committed::again(last.clone())));
@@ -59,14 +55,16 @@ impl Checkpoints {
         pending.is_closed = true;
         let pending = pending.clone();
         drop(state);
-        let outcome = self.put_in_place(&pending);
-        self.inner.state().pending.retain(|other| other.id != pending.id);
+        let outcome = self
+            .put_in_place(&pending)
+            .and_then(|(checkpoint, is_new)| self.finish(checkpoint, is_new));
         if outcome.is_err() {
             // Gone already when it is in place; what cannot be removed now goes when the folder is opened again.
             let _ = remove_folder_of_files(&*self.inner.disk, &pending.folder);
         }
-        let (checkpoint, is_new) = outcome?;
-        self.finish(checkpoint, is_new).map(Some)
+        // Not before: until the step counts as saved, a second upload of a shard must find it here.
+        self.inner.state().pending.retain(|other| other.id != pending.id);
+        outcome.map(Some)
     }
 
     /// A checkpoint of the step is perhaps there: of an earlier process, or because `last` could not be moved.
@@ -104,11 +102,14 @@ impl Checkpoints {
             }
             inner.remove(step).map_err(failed(&path))?;
         }
-        // A second upload of a shard that is in may still be under way.
+        // A second upload of a shard that is in may still be under way; it removes its file itself as well.
         let listed = disk.list(&pending.folder).map_err(failed(&pending.folder))?;
         for name in listed.into_iter().filter(|name| names::is_incoming(name)) {
             let path = pending.folder.join(name);
-            disk.remove_file(&path).map_err(failed(&path))?;
+            match disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(error)),
+                _ => {}
+            }
         }
         let manifest = inner.manifest(pending);
         replace_file(
@@ -240,7 +241,6 @@ impl Inner {
 
 /// Checks that all shards are of one state, and make it up without a gap.
 fn judge(step: u64, shards: &BTreeMap<u32, ShardHeader>) -> Result<(), CheckpointError> {
-    // Ranks by the state that they have.
     let mut groups: Vec<(_, Vec<u32>)> = Vec::new();
     for (&rank, shard) in shards {
         let state = (shard.total_bytes, shard.state_digest);

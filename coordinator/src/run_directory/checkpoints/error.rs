@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use proto::Refusal;
+use proto::{ParseError, Refusal};
 use thiserror::Error;
 
 /// Why a shard is not taken in, or a checkpoint not saved. The checkpoints before it stay as they are.
@@ -96,13 +96,21 @@ pub enum CheckpointError {
 
 impl From<CheckpointError> for Refusal {
     fn from(error: CheckpointError) -> Self {
+        let text = error.to_string();
         match error {
-            CheckpointError::Storage { .. } | CheckpointError::TooManyPending { .. } => Self::Storage {
-                reason: error.to_string(),
-            },
-            _ => Self::Corrupt {
-                what: error.to_string(),
-            },
+            CheckpointError::Corrupt { .. } => Self::Corrupt { what: text },
+            CheckpointError::BadHeader { .. } | CheckpointError::Conflict { .. } => {
+                Self::Malformed(ParseError::Invalid {
+                    field: "shard header",
+                    value: text,
+                    expected: "one that fits the checkpoint",
+                })
+            }
+            CheckpointError::Aborted { .. }
+            | CheckpointError::TooManyPending { .. }
+            | CheckpointError::Disagree { .. }
+            | CheckpointError::Gap { .. }
+            | CheckpointError::Storage { .. } => Self::Storage { reason: text },
         }
     }
 }

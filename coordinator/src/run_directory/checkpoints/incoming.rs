@@ -53,9 +53,10 @@ impl IncomingShard {
         header: ShardHeader,
         pending: u64,
         hidden: PathBuf,
+        created: io::Result<Box<dyn DiskFile>>,
     ) -> Result<Self, CheckpointError> {
         let mut incoming = Self::checked_only(inner, header);
-        match incoming.inner.disk.create_new(&hidden) {
+        match created {
             Ok(file) => {
                 incoming.target = Some(Target {
                     pending,

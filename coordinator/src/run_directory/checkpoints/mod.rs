@@ -60,7 +60,7 @@ struct Inner {
     keep: usize,
     /// Held for short changes only.
     state: Mutex<State>,
-    /// Held while a checkpoint is committed and older ones are removed: one at a time. Taken before `state`.
+    /// Held while checkpoints are put in place, removed or verified. Taken before `state`.
     committing: Mutex<()>,
 }
 
@@ -184,8 +184,10 @@ impl Checkpoints {
             return Ok(IncomingShard::checked_only(Arc::clone(&self.inner), *header));
         }
         let (id, hidden) = (pending.id, pending.folder.join(names::incoming(number + 1)));
+        // Still under the lock, so that the folder is there.
+        let created = self.inner.disk.create_new(&hidden);
         drop(state);
-        IncomingShard::start(Arc::clone(&self.inner), *header, id, hidden)
+        IncomingShard::start(Arc::clone(&self.inner), *header, id, hidden, created)
     }
 
     /// Gives up the checkpoint of this step and generation, if it is coming in.
@@ -203,6 +205,10 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of the state is one that cannot panic halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.committing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the folder of a pending checkpoint.

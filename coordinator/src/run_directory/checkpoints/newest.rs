@@ -23,8 +23,9 @@ pub struct Newest {
 impl Checkpoints {
     /// Returns the checkpoint that `last` names, or the newest whole one when that is damaged.
     ///
-    /// Every byte of it is read and verified.
+    /// Every byte of it is read and verified. Commits wait meanwhile.
     pub fn newest_whole(&self) -> Newest {
+        let _no_commit = self.inner.one_at_a_time();
         let mut damaged = Vec::new();
         let steps = self.steps().unwrap_or_else(|error| {
             damaged.push((self.inner.folder.clone(), error.to_string()));

@@ -50,7 +50,8 @@ fn any_range_can_be_read_across_shards_and_none_beyond() {
         );
     }
     let mut byte_wise = Vec::new();
-    let (mut reader, mut byte) = (checkpoint.reader(3, 17).unwrap(), [0]);
+    let mut reader = checkpoint.reader(3, 17).unwrap();
+    let mut byte = [0];
     while reader.read(&mut byte).unwrap() == 1 {
         byte_wise.push(byte[0]);
     }

@@ -61,6 +61,11 @@ fn check(disk: &SimulatedDisk, keep: usize, committed: &[u64]) -> Result<(), Str
             newest.damaged
         ));
     }
+    // Between the first checkpoint and `last` a crash leaves no `last`; it never names what is not there.
+    let is_first = |(path, _): &(PathBuf, String)| committed.is_empty() && path.ends_with(names::LAST);
+    if !newest.damaged.iter().all(is_first) {
+        return Err(format!("damaged: {:?}", newest.damaged));
+    }
     if let Some(checkpoint) = newest.checkpoint
         && whole_image(&checkpoint) != bytes_at(checkpoint.step())
     {

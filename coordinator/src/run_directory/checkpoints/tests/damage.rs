@@ -1,6 +1,7 @@
 //! Damage to files of checkpoints that were whole: it is seen, said, and the next older one is used.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 
@@ -214,8 +215,21 @@ proptest! {
     fn loading_gives_a_whole_checkpoint_or_a_clear_refusal(
         damages in prop::collection::vec((0..10_usize, any_damage()), 0..6),
     ) {
-        let (_guard, folder) = three();
-        let before = files(&folder);
+        // Saving syncs dozens of files: once is enough for all cases.
+        static SAVED: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+        let saved = SAVED.get_or_init(|| {
+            let (_guard, folder) = three();
+            let files = files(&folder).into_iter();
+            files.map(|(path, bytes)| (path.strip_prefix(&folder).unwrap().to_owned(), bytes)).collect()
+        });
+        let (_guard, folder) = temporary();
+        for step in STEPS {
+            fs::create_dir_all(folder.join(names::step(step))).unwrap();
+        }
+        let before: Vec<_> = saved.iter().map(|(path, bytes)| (folder.join(path), bytes.clone())).collect();
+        for (path, bytes) in &before {
+            fs::write(path, bytes).unwrap();
+        }
         for (file, damage) in &damages {
             damage.strike(&before[*file].0);
         }

@@ -256,3 +256,37 @@ fn only_so_many_checkpoints_come_in_at_once() {
     open(&folder, 2);
     assert_eq!(names_in(&folder), ["last", "step-000000004"]);
 }
+
+#[test]
+fn ranks_that_upload_at_the_same_time_make_one_checkpoint() {
+    let (_guard, folder) = temporary();
+    let store = open(&folder, 2);
+    for step in 1..=12 {
+        let image = image(step, 400);
+        let committed: Vec<_> = std::thread::scope(|scope| {
+            // Each rank uploads twice, as one whose first reply was lost.
+            let headers = headers(step, 1, &image, 8);
+            let ranks: Vec<_> = headers.iter().chain(&headers).copied().collect();
+            let threads = ranks.into_iter().map(|header| {
+                let (store, image) = (store.clone(), &image);
+                scope.spawn(move || {
+                    upload(&store, &header, image).unwrap();
+                    store.commit(step, 1).unwrap()
+                })
+            });
+            let threads: Vec<_> = threads.collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(
+            committed.iter().filter(|committed| committed.is_new).count(),
+            1,
+            "step {step}"
+        );
+        assert_eq!(whole_image(&store.newest_whole().checkpoint.unwrap()), image);
+        assert_eq!(names_in(&folder.join(names::step(step))).len(), 9);
+    }
+    assert_eq!(names_in(&folder), ["last", "step-000000011", "step-000000012"]);
+}
