@@ -191,10 +191,9 @@ fn average_precision(verdicts: impl Iterator<Item = Verdict>, objects: usize) ->
         let first = curve.partition_point(|&[reached, _]| reached < recall);
         curve.get(first).map_or(0.0, |&[_, precision]| precision)
     };
-    (0..RECALLS)
-        .map(|step| at(step as f64 / (RECALLS - 1) as f64))
-        .sum::<f64>()
-        / RECALLS as f64
+    // Steps as NumPy's `linspace` rounds them: a recall that is reached exactly counts, or does not, by the last bit.
+    let step_width = 1.0 / (RECALLS - 1) as f64;
+    (0..RECALLS).map(|step| at(step as f64 * step_width)).sum::<f64>() / RECALLS as f64
 }
 
 /// Detections of a class that are looked at in an image.

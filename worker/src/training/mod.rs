@@ -370,7 +370,7 @@ impl<'a> Training<'a> {
         let every = u64::from(self.parts.recipe.hash_every);
         if every > 0 && state.step.is_multiple_of(every) {
             let generation = self.parts.ring.group().generation();
-            info!(%generation, step = state.step, hash = %state.hash().state, "state");
+            info!(step = state.step, %generation, hash = %state.hash().state, "state");
         }
         Ok(Update::Applied)
     }
