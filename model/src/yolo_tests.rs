@@ -1,5 +1,7 @@
 //! The network against itself: gradients by finite differences, statistics, order.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use super::*;
 use crate::kind::Family;
 

@@ -1,5 +1,7 @@
 //! The kernels of `flex` against burn's own operations.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, FlexDevice};
 use burn::tensor::module::{batch_norm_train, conv2d};

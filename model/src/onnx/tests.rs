@@ -3,6 +3,8 @@
 //! The interpreter runs each operation on burn's tensors, in the order of the file and by the file's names, constants and
 //! settings only.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::collections::HashMap;
 
 use burn::tensor::activation::{sigmoid, softmax};

@@ -2,6 +2,8 @@
 //!
 //! `make.py`, `make_network.py` and (with pycocotools) `make_coco.py` made the figures; inputs are drawn here again from the same formula, so they are not stored.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod coco;
 mod draw;
 mod loss;
