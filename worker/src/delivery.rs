@@ -250,7 +250,10 @@ async fn upload(channel: &Channel, sender: Sender, weights: Bytes, best: bool) -
 async fn put(channel: &Channel, sender: Sender, shard: ShardRecord) -> Result<(), Status> {
     use put_request::Content;
     let header = ShardHeader {
-        sender,
+        sender: Sender {
+            generation: shard.generation,
+            ..sender
+        },
         step: shard.step,
         shard: shard.shard,
         shards: shard.shards,

@@ -3,7 +3,7 @@
 //! Records carry no rates of time: the receiver has the clock.
 
 use model::metric::Metrics;
-use proto::{Activity, Fingerprint, StateDigest, StateHash};
+use proto::{Activity, Fingerprint, Generation, StateDigest, StateHash};
 
 use crate::training::schedule::Rates;
 
@@ -48,6 +48,8 @@ pub struct EpochRecord {
 /// One rank's range of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardRecord {
+    /// The generation whose ranks make the checkpoint.
+    pub generation: Generation,
     /// Steps done in the state.
     pub step: u64,
     /// Which range: the rank.

@@ -5,7 +5,7 @@ use proto::{Refusal, Roster, RunId, Sender, WorkerId};
 use super::{Membership, Phase};
 
 impl Membership {
-    /// Checks that the sender may upload weights or its range of a checkpoint now.
+    /// Checks that the sender may upload weights now.
     ///
     /// # Errors
     /// When it is unknown or no member, or the run is over.
@@ -14,6 +14,30 @@ impl Membership {
         self.seat_of(sender.worker)?;
         self.refuse_if_finished()?;
         self.roster_of(sender).map(|_| ())
+    }
+
+    /// Checks that the sender may upload its range of a checkpoint that its generation makes or made.
+    ///
+    /// Ranges travel while training goes on, so members may have gone over to another generation meanwhile, and who was let go
+    /// still brings its own. After a loss, ranges of earlier generations are of no use: some will be missing.
+    ///
+    /// # Errors
+    /// When it is unknown, a generation that took effect at once came since, or the run is over.
+    pub fn may_upload_range(&self, sender: &Sender) -> Result<(), Refusal> {
+        self.same_run(sender.run)?;
+        self.seat_of(sender.worker)?;
+        self.refuse_if_finished()?;
+        match &self.phase {
+            Phase::Running(running)
+                if (running.unbroken_since..=self.generation()).contains(&sender.generation) =>
+            {
+                Ok(())
+            }
+            _ => Err(Refusal::StaleGeneration {
+                sent: sender.generation,
+                current: self.generation(),
+            }),
+        }
     }
 
     /// Checks that the sender has joined.

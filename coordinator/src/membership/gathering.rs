@@ -10,7 +10,7 @@ use proto::{Candidate, MAX_WORLD_SIZE, ParseError, Refusal, Switch, WorkerId};
 
 use super::effect::Effect;
 use super::seat::Seat;
-use super::verdict::{Failure, Verdict};
+use super::verdict::{Evidence, Failure, Verdict};
 use super::{Membership, Phase};
 
 /// A worker, as people see it.
@@ -43,6 +43,7 @@ impl Membership {
             });
         }
         self.admit(&candidate)?;
+        let replaced = self.holder_of(&candidate);
         self.measure.get_or_insert_with(|| candidate.clone());
         let seat = Seat::new(candidate, now);
         let mut effects = vec![Effect::RecordJoined {
@@ -50,6 +51,11 @@ impl Membership {
             members: self.seats.len() + 1,
         }];
         self.seats.push(seat);
+        if let Some(replaced) = replaced {
+            // The roster without it is the one with its successor.
+            effects.extend(self.lose(now, replaced, Evidence::WatchClosed));
+            return Ok(effects);
+        }
         match &self.phase {
             Phase::Gathering { needed, .. } if self.seats.len() >= *needed => {
                 effects.extend(self.announce(now, Switch::Now, Vec::new()));
@@ -86,11 +92,10 @@ impl Membership {
             });
         }
         self.refuse_if_damaged_too_often(candidate.worker)?;
-        let taken = self
-            .seats
-            .iter()
-            .find(|seat| seat.candidate.address == candidate.address);
-        if let Some(seat) = taken {
+        // A port belongs to one process: when the connection of the one before is gone, so is that process.
+        if let Some(seat) = self.holder_of(candidate).map(|seat| &self.seats[seat])
+            && !self.is_cut_off(seat.worker())
+        {
             return Err(Refusal::AddressTaken {
                 address: candidate.address.clone(),
                 host: seat.candidate.host.clone(),
@@ -106,6 +111,12 @@ impl Membership {
             return Err(Refusal::ModelDiffers(difference));
         }
         Ok(())
+    }
+
+    /// Returns the seat of another worker at the candidate's address.
+    fn holder_of(&self, candidate: &Candidate) -> Option<usize> {
+        let mut seats = self.seats.iter();
+        seats.position(|seat| seat.candidate.address == candidate.address)
     }
 
     pub(super) fn give_up_at(&self) -> Option<Duration> {

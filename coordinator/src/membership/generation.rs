@@ -21,6 +21,8 @@ pub(super) struct Running {
     pub(super) roster: Roster,
     /// The roster before it, while not all members have gone over.
     pub(super) previous: Option<Roster>,
+    /// The newest roster that took effect at once: nothing was given up since.
+    pub(super) unbroken_since: Generation,
     pub(super) suspicions: Vec<Suspicion>,
     /// When the last rank must have finished.
     pub(super) finish_by: Option<Duration>,
@@ -31,6 +33,18 @@ pub(super) struct Running {
 }
 
 impl Running {
+    fn new(roster: Roster) -> Self {
+        Self {
+            unbroken_since: roster.generation(),
+            roster,
+            previous: None,
+            suspicions: Vec::new(),
+            finish_by: None,
+            breaks: Vec::new(),
+            breaks_step: 0,
+        }
+    }
+
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Duration> {
         let suspicions = self.suspicions.iter().map(|suspicion| suspicion.decide_at);
         suspicions.chain(self.finish_by)
@@ -88,24 +102,23 @@ impl Membership {
         roster.switch = switch;
         roster.checkpoint_step = self.checkpoint_step;
         roster.damaged = damaged;
-        let (previous, suspicions, breaks, breaks_step) = match &mut self.phase {
-            Phase::Running(running) => (
-                (switch == Switch::AtStepBoundary).then(|| running.roster.clone()),
-                running.take_suspicions(&roster),
-                std::mem::take(&mut running.breaks),
-                running.breaks_step,
-            ),
-            _ => (None, Vec::new(), Vec::new(), 0),
-        };
-        self.phase = Phase::Running(Running {
-            roster: roster.clone(),
-            previous,
-            suspicions,
-            finish_by: None,
-            breaks,
-            breaks_step,
-        });
+        let is_after_a_wait = matches!(self.phase, Phase::Gathering { .. });
+        let mut next = Running::new(roster.clone());
+        if let Phase::Running(running) = &mut self.phase {
+            next.suspicions = running.take_suspicions(&roster);
+            next.breaks = std::mem::take(&mut running.breaks);
+            next.breaks_step = running.breaks_step;
+            if switch == Switch::AtStepBoundary {
+                next.previous = Some(running.roster.clone());
+                next.unbroken_since = running.unbroken_since;
+            }
+        }
+        self.phase = Phase::Running(next);
         self.began.get_or_insert(now);
+        if is_after_a_wait {
+            // The state may be an older one, and then steps are compared again.
+            self.compared_step = None;
+        }
         if switch == Switch::Now {
             for seat in &mut self.seats {
                 seat.finished = None;
@@ -234,13 +247,6 @@ impl Membership {
             .map(|member| Seat::new(member, returns_by))
             .collect();
         self.began = Some(now);
-        self.phase = Phase::Running(Running {
-            roster,
-            previous: None,
-            suspicions: Vec::new(),
-            finish_by: None,
-            breaks: Vec::new(),
-            breaks_step: 0,
-        });
+        self.phase = Phase::Running(Running::new(roster));
     }
 }

@@ -56,11 +56,24 @@ impl Membership {
         self.same_run(sender.run)?;
         let seat = self.seat_of(sender.worker)?;
         self.refuse_if_finished()?;
+        if sender.generation.0 > self.generation + GENERATIONS_LOST_MAX {
+            return Err(Refusal::StaleGeneration {
+                sent: sender.generation,
+                current: self.generation(),
+            });
+        }
         let has_digest = vitals
             .digest
             .is_some_and(|digest| !self.seats[seat].digests.contains(&digest));
         if let Some(gap) = self.seats[seat].hear(now, sender.generation, vitals) {
             self.gaps.add(gap);
+        }
+        if sender.generation > self.generation() {
+            // A damaged journal has lost a generation. Members take in newer ones only.
+            self.generation = sender.generation.0;
+            if matches!(self.phase, Phase::Running(_)) {
+                return Ok(self.announce(now, Switch::Now, Vec::new()));
+            }
         }
         let mut effects = self.settle_switch(now);
         if has_digest && let Some(digest) = vitals.digest {
@@ -240,7 +253,7 @@ impl Membership {
 
     /// Whether its Watch stream has closed. One that was not opened yet, by a worker that has just joined or that comes
     /// back to a coordinator that was away, shows nothing.
-    fn is_cut_off(&self, worker: WorkerId) -> bool {
+    pub(super) fn is_cut_off(&self, worker: WorkerId) -> bool {
         let Phase::Running(running) = &self.phase else {
             return false;
         };
@@ -271,6 +284,9 @@ fn neighbours(roster: &Roster, reporter: WorkerId, neighbour: usize) -> Result<(
     }
     Ok((reporter, roster.members()[neighbour].worker))
 }
+
+/// A damaged journal may have lost the newest rosters; a number beyond that is nonsense.
+const GENERATIONS_LOST_MAX: u64 = 1 << 20;
 
 /// A link that breaks twice may be bad luck; three times without a step in between, it does not work.
 const BREAKS_MAX: usize = 3;

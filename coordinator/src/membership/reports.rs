@@ -30,6 +30,13 @@ impl Membership {
             }
             Report::LinkLost(lost) => self.link_lost(now, sender, lost),
             Report::DrainRequested => {
+                if matches!(self.phase, Phase::Gathering { .. }) {
+                    // No step boundary comes, and who is taken in again need not have the newest state.
+                    return Err(Refusal::NotNow {
+                        action: "wait for a step boundary",
+                        reason: WAITING.to_owned(),
+                    });
+                }
                 self.seats[seat].is_draining = true;
                 Ok(self.change_at_boundary(now))
             }
@@ -116,7 +123,7 @@ impl Membership {
         if !matches!(self.phase, Phase::Running(_)) {
             return Err(Refusal::NotNow {
                 action: "make a checkpoint",
-                reason: "the run waits for workers".to_owned(),
+                reason: WAITING.to_owned(),
             });
         }
         self.checkpoint_requests += 1;
@@ -125,3 +132,5 @@ impl Membership {
         }])
     }
 }
+
+const WAITING: &str = "the run waits for workers";

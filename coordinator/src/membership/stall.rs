@@ -29,19 +29,23 @@ impl Membership {
         is_anybody_busy.then(|| newest + self.gaps.limit(self.terms.timing.stall_patience))
     }
 
-    /// Names who keeps the others waiting: the one that does not wait itself. When all wait, a link swallows what it is
+    /// Names who keeps the others waiting: the one that does not wait itself, or else the one that does not wait for its
+    /// neighbour, stuck before the first operation of the ring. When all wait for each other, a link swallows what it is
     /// given, and the ring is made anew.
     pub(super) fn end_stall(&mut self, now: Duration) -> Vec<Effect> {
         let Some(roster) = self.roster().cloned() else {
             return vec![];
         };
-        let mut members = roster.members().iter();
-        let culprit = members.find_map(|member| {
-            let seat = self.seat_of(member.worker).ok()?;
-            let known = &self.seats[seat];
-            (known.finished.is_none() && !known.waits_for_left && known.activity != Activity::Waiting)
-                .then_some(seat)
-        });
+        let members = roster.members().iter();
+        let seats = members.filter_map(|member| self.seat_of(member.worker).ok());
+        let blocking: Vec<usize> = seats
+            .filter(|&seat| self.seats[seat].finished.is_none() && !self.seats[seat].waits_for_left)
+            .collect();
+        let mut busy = blocking.iter();
+        let culprit = busy
+            .find(|&&seat| self.seats[seat].activity != Activity::Waiting)
+            .or(blocking.first())
+            .copied();
         let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
         if let Some(seat) = culprit {
             let evidence = Evidence::Stalled {

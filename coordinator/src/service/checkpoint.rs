@@ -44,7 +44,8 @@ impl CheckpointService for CheckpointShell {
         };
         let header = ShardHeader::try_from(header).map_err(Refusal::from)?;
         caller.speaks_for(header.sender.worker)?;
-        self.shared.may_upload(&header.sender)?;
+        self.shared
+            .read(|membership| membership.may_upload_range(&header.sender))?;
         let stored = stored(&header);
         let checkpoints = self.checkpoints.clone();
         let mut incoming = blocking(move || checkpoints.receive(&stored)).await?;

@@ -1,6 +1,7 @@
 //! The calling end of healing: ranges of a state from peers, or of a checkpoint from the coordinator.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::wire::checkpoint_service_client::CheckpointServiceClient;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use tonic::Streaming;
 
 use crate::connect::reason;
+use crate::pulse::Pulse;
 use crate::replica::{Fetch, Fetched, Peers};
 
 /// The members of a generation and its coordinator, over gRPC.
@@ -20,17 +22,63 @@ pub struct GrpcPeers {
     sender: Sender,
     roster: Roster,
     coordinator: Address,
+    pulse: Arc<Pulse>,
 }
 
 impl GrpcPeers {
-    /// Returns the peers of `sender` in a generation.
-    pub fn new(security: Security, sender: Sender, roster: Roster, coordinator: Address) -> Self {
+    /// Returns the peers of `sender` in a generation; what arrives counts as progress.
+    pub fn new(
+        security: Security,
+        sender: Sender,
+        roster: Roster,
+        coordinator: Address,
+        pulse: Arc<Pulse>,
+    ) -> Self {
         Self {
             security,
             sender,
             roster,
             coordinator,
+            pulse,
         }
+    }
+
+    /// Takes in a header and at most `limit` bytes, and checks their digest.
+    async fn collect(
+        &self,
+        mut stream: Streaming<wire::ImageResponse>,
+        limit: u64,
+    ) -> Result<Fetched, String> {
+        let mut header: Option<ImageHeader> = None;
+        let mut bytes = Vec::new();
+        loop {
+            let message = timeout(ANSWER_PATIENCE, stream.message())
+                .await
+                .map_err(|_| NO_ANSWER)?;
+            let message = message.map_err(|status| status.message().to_owned())?;
+            match message.map(|message| message.content) {
+                None => break,
+                Some(Some(Content::Header(first))) if header.is_none() => {
+                    header = Some(
+                        first
+                            .try_into()
+                            .map_err(|error: proto::ParseError| error.to_string())?,
+                    );
+                }
+                Some(Some(Content::Chunk(chunk))) if header.is_some() => bytes.extend_from_slice(&chunk),
+                Some(_) => return Err("the answer is not one header and then bytes".to_owned()),
+            }
+            if bytes.len() as u64 > limit {
+                return Err("the answer is longer than what was asked for".to_owned());
+            }
+            // A large state over a slow link takes longer than a stall may.
+            self.pulse.progress();
+        }
+        let header = header.ok_or("the answer has no header")?;
+        if Fingerprint::of(&bytes) != header.range_blake3 {
+            return Err("the range was damaged on its way".to_owned());
+        }
+        Ok(Fetched { header, bytes })
     }
 }
 
@@ -56,7 +104,7 @@ impl Peers for GrpcPeers {
                 .await
                 .map_err(|_| NO_ANSWER)??
                 .into_inner();
-            collect(stream, range.end - range.start).await
+            self.collect(stream, range.end - range.start).await
         })
     }
 
@@ -82,41 +130,9 @@ impl Peers for GrpcPeers {
                 .await
                 .map_err(|_| NO_ANSWER)??
                 .into_inner();
-            collect(stream, range.end - range.start).await
+            self.collect(stream, range.end - range.start).await
         })
     }
-}
-
-/// Takes in a header and at most `limit` bytes, and checks their digest.
-async fn collect(mut stream: Streaming<wire::ImageResponse>, limit: u64) -> Result<Fetched, String> {
-    let mut header: Option<ImageHeader> = None;
-    let mut bytes = Vec::new();
-    loop {
-        let message = timeout(ANSWER_PATIENCE, stream.message())
-            .await
-            .map_err(|_| NO_ANSWER)?;
-        let message = message.map_err(|status| status.message().to_owned())?;
-        match message.map(|message| message.content) {
-            None => break,
-            Some(Some(Content::Header(first))) if header.is_none() => {
-                header = Some(
-                    first
-                        .try_into()
-                        .map_err(|error: proto::ParseError| error.to_string())?,
-                );
-            }
-            Some(Some(Content::Chunk(chunk))) if header.is_some() => bytes.extend_from_slice(&chunk),
-            Some(_) => return Err("the answer is not one header and then bytes".to_owned()),
-        }
-        if bytes.len() as u64 > limit {
-            return Err("the answer is longer than what was asked for".to_owned());
-        }
-    }
-    let header = header.ok_or("the answer has no header")?;
-    if Fingerprint::of(&bytes) != header.range_blake3 {
-        return Err("the range was damaged on its way".to_owned());
-    }
-    Ok(Fetched { header, bytes })
 }
 
 /// A range has a few MiB; a peer that sends nothing for this long is gone or stuck, and the coordinator decides which.

@@ -7,7 +7,7 @@ use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::watch_response::Decision;
 use proto::{Candidate, Ending, ParseError, RefusalKind, Roster, wire};
 use security::Channel;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -33,6 +33,8 @@ pub(super) enum News {
     Refused(Status),
     /// The coordinator was away for too long.
     Lost(String),
+    /// Training did not end when its generation went on without this worker.
+    Stuck,
     /// The coordinator said what cannot be.
     Nonsense(ParseError),
 }
@@ -44,6 +46,8 @@ pub(super) struct Attachment {
     /// How long the coordinator may be away.
     pub(super) patience: Duration,
     pub(super) news: mpsc::Sender<News>,
+    /// Places in a generation that training was given and has not left.
+    pub(super) places: watch::Receiver<usize>,
 }
 
 /// Why a connection ended.
@@ -70,6 +74,14 @@ impl Attachment {
                     if self.news.send(News::Unknown).await.is_err() {
                         return;
                     }
+                    // Who cannot take a place must not be given one: it would keep the others waiting again.
+                    if timeout(self.patience, self.places.wait_for(|&places| places == 0))
+                        .await
+                        .is_err()
+                    {
+                        let _ = self.news.send(News::Stuck).await;
+                        return;
+                    }
                 }
                 Detached::Broken(status) => {
                     if !is_away {
@@ -92,7 +104,7 @@ impl Attachment {
     async fn attach(&mut self, heartbeats: &Heartbeats, heard: &mut Instant, is_away: &mut bool) -> Detached {
         let joined = match self.join().await {
             Ok(joined) => joined,
-            Err(status) => return self.refused(status).await,
+            Err(status) => return self.refused(status, *heard).await,
         };
         let every = Duration::from_millis(joined.heartbeat_interval_milliseconds.into());
         heartbeats.joined(every);
@@ -101,7 +113,7 @@ impl Attachment {
         }
         let mut stream = match self.watch().await {
             Ok(stream) => stream,
-            Err(status) => return self.refused(status).await,
+            Err(status) => return self.refused(status, *heard).await,
         };
         if *is_away {
             info!("the coordinator is back");
@@ -142,14 +154,19 @@ impl Attachment {
         Ok(answer.map_err(|_| no_answer())??.into_inner())
     }
 
-    /// A refusal is the last word, except one that says that this worker must join first.
-    async fn refused(&self, status: Status) -> Detached {
+    /// A refusal is the last word, except one that says that this worker must join first, or that the address still belongs
+    /// to a worker that has just died.
+    async fn refused(&self, status: Status, heard: Instant) -> Detached {
         match RefusalKind::of(&status) {
             None => {
                 debug!(reason = status.message(), code = ?status.code(), "not attached");
                 Detached::Broken(status)
             }
             Some(RefusalKind::UnknownWorker) => Detached::Broken(status),
+            Some(RefusalKind::AddressTaken) if heard.elapsed() < SUCCESSION_PATIENCE => {
+                debug!("a worker that was here before is not missed yet");
+                Detached::Broken(status)
+            }
             Some(_) => {
                 let _ = self.news.send(News::Refused(status)).await;
                 Detached::Over
@@ -177,3 +194,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Short for a person; long for a coordinator that is coming back.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// A dead worker is missed after its lease, which is shorter.
+const SUCCESSION_PATIENCE: Duration = Duration::from_secs(15);

@@ -11,18 +11,24 @@ use tracing::debug;
 
 use crate::delivery::report_of;
 
-/// Reports until the coordinator has answered. A refusal is an answer: the coordinator knows better, and its decisions
-/// say what.
-pub(super) async fn tell(mut client: CoordinatorServiceClient<Channel>, sender: Sender, report: Report) {
+/// Reports until the coordinator has answered, and returns why the report was refused, if it was. A refusal is an answer:
+/// the coordinator knows better, and its decisions say what.
+pub(super) async fn tell(
+    mut client: CoordinatorServiceClient<Channel>,
+    sender: Sender,
+    report: Report,
+) -> Option<RefusalKind> {
     loop {
         let request = report_of(sender, report.clone());
         match timeout(ANSWER_PATIENCE, client.report(request)).await {
-            Ok(Ok(_taken)) => return,
-            Ok(Err(status)) if RefusalKind::of(&status).is_some() => {
-                debug!(reason = status.message(), "the report was not taken");
-                return;
-            }
-            Ok(Err(status)) => debug!(reason = status.message(), "the report did not arrive"),
+            Ok(Ok(_taken)) => return None,
+            Ok(Err(status)) => match RefusalKind::of(&status) {
+                Some(refusal) => {
+                    debug!(reason = status.message(), "the report was not taken");
+                    return Some(refusal);
+                }
+                None => debug!(reason = status.message(), "the report did not arrive"),
+            },
             Err(_) => debug!("no answer to a report"),
         }
         sleep(RETRY_PAUSE).await;

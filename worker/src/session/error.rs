@@ -46,6 +46,12 @@ pub enum SessionError {
         /// What the transport said.
         reason: String,
     },
+    /// Training hangs: in a driver, say.
+    #[error("training did not come back for {seconds} s after the others went on without this worker")]
+    Stuck {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Stopped before training began.
     #[error("stopped before training began")]
     StoppedEarly,

@@ -21,14 +21,14 @@ use collective::{CollectiveError, Neighbour};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::{
-    Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, Report, Roster, RunId, Sender, Switch,
-    wire,
+    Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, RefusalKind, Report, Roster, RunId,
+    Sender, Switch, wire,
 };
 use security::{Channel, ConnectionLimits, Security};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -136,10 +136,12 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
         pulse,
         outbox,
         ports,
+        places: watch::Sender::new(0),
         config,
         current: None,
         next: None,
         is_draining: false,
+        is_stopping: false,
         tellings: JoinSet::new(),
         finishing: None,
     };
@@ -211,12 +213,16 @@ struct Session {
     pulse: Arc<Pulse>,
     outbox: Arc<Outbox>,
     ports: Ports,
+    /// Places that training was given and has not left.
+    places: watch::Sender<usize>,
     /// The generation that training is in, or was in last.
     current: Option<Current>,
     /// A roster that takes effect at a step boundary.
     next: Option<Next>,
     is_draining: bool,
-    /// Tell of a broken link and of a wish to leave.
+    /// Whether the run is to stop for everybody.
+    is_stopping: bool,
+    /// Tell of a broken link.
     tellings: JoinSet<()>,
     /// Delivers what is left and says that this worker's work is done; then, when it leaves alone, that it has left.
     finishing: Option<AbortOnDropHandle<bool>>,
@@ -245,6 +251,7 @@ impl Session {
             candidate: self.candidate.clone(),
             patience: self.config.orphan_timeout,
             news: sender,
+            places: self.places.subscribe(),
         };
         let keeping = Arc::clone(&heartbeats);
         let _attached = AbortOnDropHandle::new(tokio::spawn(async move { attachment.keep(&keeping).await }));
@@ -269,12 +276,15 @@ impl Session {
                     None => return Err(self.lost("the attachment ended")),
                 },
                 notice = self.ports.notices.recv() => match notice {
-                    Some(Notice::Left(left)) => self.on_left(left).await?,
+                    Some(Notice::Left(left)) => {
+                        self.places.send_modify(|places| *places = places.saturating_sub(1));
+                        self.on_left(left).await?
+                    }
                     Some(Notice::Failed(error)) => return Err(self.fail(SessionError::Compute(error)).await),
                     Some(Notice::Opened(_)) => None,
                     None => return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended"))),
                 },
-                failure = place::broken(self.current.as_ref()) => {
+                failure = place::broken(self.current.as_ref()), if self.next.is_none() => {
                     if let Some(current) = &mut self.current {
                         current.is_reported = true;
                         let report = link_failure(&current.roster, current.rank, &failure);
@@ -297,7 +307,6 @@ impl Session {
 
     async fn on_news(&mut self, news: News) -> Result<Option<Part>, SessionError> {
         match news {
-            News::Joined if self.is_draining && self.current.is_some() => self.tell(Report::DrainRequested),
             News::Joined => {
                 if self.current.is_none() {
                     info!("joined the run; waiting for a generation");
@@ -305,7 +314,10 @@ impl Session {
             }
             News::Unknown => self.abandon(),
             News::Roster(roster) => return self.on_roster(roster).await,
-            News::Stop => self.signals.stop(),
+            News::Stop => {
+                self.is_stopping = true;
+                self.signals.stop();
+            }
             News::Checkpoint(number) => self.signals.checkpoint(number),
             News::Ended(ending) => {
                 leave(self.client(), self.sender(), String::new()).await;
@@ -318,6 +330,11 @@ impl Session {
                 });
             }
             News::Lost(reason) => return Err(self.lost(&reason)),
+            News::Stuck => {
+                return Err(SessionError::Stuck {
+                    seconds: self.config.orphan_timeout.as_secs(),
+                });
+            }
             News::Nonsense(error) => return Err(error.into()),
         }
         Ok(None)
@@ -370,9 +387,10 @@ impl Session {
             if is_alone {
                 self.signals.stop();
             } else {
-                self.tell(Report::DrainRequested);
+                self.ask_to_go();
             }
         }
+        self.places.send_modify(|places| *places += 1);
         if self.ports.places.send(place).await.is_err() {
             return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended")));
         }
@@ -420,6 +438,12 @@ impl Session {
                 self.finish(finished(Outcome::Completed, reason));
             }
             Ok(training::Ending::Stopped) => self.finish(finished(Outcome::Stopped, String::new())),
+            // Others have gone over already, or will: whoever is missing there is missed there.
+            Err(TrainingError::Ring { .. }) if self.next.is_some() => {
+                if let Some(next) = self.next.take() {
+                    return self.enter(next).await;
+                }
+            }
             Err(TrainingError::Ring { source, .. }) if !is_reported => self.report_broken(&source),
             Err(TrainingError::Ring { .. }) => {}
             Err(error @ (TrainingError::NotFinite { .. } | TrainingError::Unsettled { .. })) => {
@@ -453,13 +477,13 @@ impl Session {
     /// Delivers what is left, then says that this worker's work is done, or leaves when it alone is to end.
     fn finish(&mut self, finished: Finished) {
         let (client, sender, outbox) = (self.client(), self.sender(), Arc::clone(&self.outbox));
-        let is_leaving = self.is_draining && finished.outcome == Outcome::Stopped;
+        let is_leaving = self.is_draining && !self.is_stopping && finished.outcome == Outcome::Stopped;
         self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             outbox.emptied().await;
             if is_leaving {
                 leave(client, sender, "asked to end".to_owned()).await;
             } else {
-                tell(client, sender, Report::Finished(finished)).await;
+                let _ = tell(client, sender, Report::Finished(finished)).await;
             }
             is_leaving
         })));
@@ -475,10 +499,24 @@ impl Session {
         info!("asked to end; handing over at a step boundary");
         if current.roster.world_size() == 1 && self.next.is_none() {
             self.signals.stop();
-        } else {
-            self.tell(Report::DrainRequested);
+        } else if self.finishing.is_none() {
+            self.ask_to_go();
         }
         Ok(None)
+    }
+
+    /// Asks to be let go, until a generation begins without this worker. A run that waits for workers lets it go at once:
+    /// no step boundary comes.
+    fn ask_to_go(&mut self) {
+        let (client, sender) = (self.client(), self.sender());
+        self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            while tell(client.clone(), sender, Report::DrainRequested).await != Some(RefusalKind::NotNow) {
+                sleep(ASKING_PAUSE).await;
+            }
+            info!("the run waits for workers, and goes on without this one from what the others have");
+            leave(client, sender, "asked to end".to_owned()).await;
+            true
+        })));
     }
 
     /// Says goodbye after a generation has begun without this worker.
@@ -521,7 +559,10 @@ impl Session {
     fn tell(&mut self, report: Report) {
         // Those that have ended make room.
         while self.tellings.try_join_next().is_some() {}
-        self.tellings.spawn(tell(self.client(), self.sender(), report));
+        let (client, sender) = (self.client(), self.sender());
+        self.tellings.spawn(async move {
+            let _ = tell(client, sender, report).await;
+        });
     }
 
     fn client(&self) -> CoordinatorServiceClient<Channel> {
@@ -559,6 +600,9 @@ async fn end_of<F: Future + Unpin>(task: &mut Option<F>) -> F::Output {
 
 /// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
 const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A coordinator that is asked to let a worker go and comes to wait for workers meanwhile must be asked again.
+const ASKING_PAUSE: Duration = Duration::from_secs(1);
 
 /// A range of a checkpoint that is still under way when a worker leaves.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);

@@ -100,7 +100,13 @@ impl Session {
                 .map(|member| roster.damaged.contains(&member.worker))
                 .collect(),
             checkpoint_step: roster.checkpoint_step,
-            peers: Arc::new(GrpcPeers::new(security, sender, roster.clone(), coordinator)),
+            peers: Arc::new(GrpcPeers::new(
+                security,
+                sender,
+                roster.clone(),
+                coordinator,
+                Arc::clone(&self.pulse),
+            )),
             offers: self.offers.clone(),
         };
         let current = Current {

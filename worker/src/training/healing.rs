@@ -184,6 +184,7 @@ impl Training<'_> {
         let image = Image::of(self.state);
         let own = chunk_range(image.len(), group.world_size(), group.rank());
         let shard = ShardRecord {
+            generation: group.generation(),
             step: self.state.step,
             shard: group.rank() as u32,
             shards: group.world_size() as u32,

@@ -111,3 +111,22 @@ fn a_digest_that_heartbeats_repeat_counts_once() {
     }
     assert_eq!(membership.generation(), Generation(2));
 }
+
+#[test]
+fn steps_that_are_done_again_from_a_checkpoint_are_compared_again() {
+    let mut membership = running();
+    for worker in 1..=3 {
+        digest(&mut membership, 2.0, worker, 30, b"good");
+    }
+    for worker in 1..=3 {
+        leave(&mut membership, 2.1, worker, "");
+    }
+    for worker in 1..=3 {
+        join(&mut membership, 3.0, worker, if worker == 2 { "a" } else { "b" });
+    }
+    let began = membership.generation();
+    digest(&mut membership, 4.0, 1, 20, b"good");
+    digest(&mut membership, 4.0, 2, 20, b"good");
+    digest(&mut membership, 4.0, 3, 20, b"bad");
+    assert_eq!(membership.generation(), Generation(began.0 + 1));
+}

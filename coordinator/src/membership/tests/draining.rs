@@ -157,3 +157,27 @@ fn a_worker_that_asked_to_be_let_go_stays_while_there_would_be_too_few() {
         ]
     );
 }
+
+#[test]
+fn a_run_that_waits_for_workers_keeps_nobody_who_wants_to_go() {
+    let min_world_size = 3;
+    let mut membership = running_with(Terms {
+        min_world_size,
+        ..terms(3)
+    });
+    leave(&mut membership, 2.0, 3, "");
+    assert_eq!(membership.roster(), None);
+    let before = membership.clone();
+    let event = Event::Reported {
+        sender: sender(1, 1),
+        report: Report::DrainRequested,
+    };
+    let refused = membership.handle(seconds(2.1), event).unwrap_err();
+    assert_eq!(refused.kind(), RefusalKind::NotNow);
+    assert_eq!(membership, before);
+    let asked = || goodbye("asked to end");
+    assert_eq!(
+        leave(&mut membership, 2.2, 1, "asked to end"),
+        [departed(1, "b", asked())]
+    );
+}

@@ -119,3 +119,27 @@ fn nobody_is_planned_in_once_somebody_has_finished() {
     };
     assert_eq!(running.finish_by, Some(seconds(finish_by)));
 }
+
+#[test]
+fn a_worker_that_was_restarted_takes_the_place_of_the_one_before_at_its_address() {
+    let mut membership = running();
+    let successor = Candidate {
+        worker: WorkerId::from_u128(4),
+        ..candidate(3, "b")
+    };
+    let joins = || Event::Joined(successor.clone());
+    let taken = membership.handle(seconds(2.0), joins()).unwrap_err();
+    assert_eq!(taken.kind(), RefusalKind::AddressTaken);
+    assert_eq!(close_watch(&mut membership, 2.1, 3), []);
+    let effects = membership.handle(seconds(2.2), joins()).unwrap();
+    assert_eq!(
+        effects[..2],
+        [joined(4, "b", 4), lost(1, 3, "b", 7, Evidence::WatchClosed)]
+    );
+    let Some(Effect::Announce(next)) = effects.last() else {
+        panic!("no generation follows: {effects:?}");
+    };
+    let members: Vec<_> = next.members().iter().map(|member| member.worker).collect();
+    assert_eq!(members, [1, 4, 2].map(WorkerId::from_u128));
+    assert_eq!(next.switch, Switch::Now);
+}

@@ -138,3 +138,30 @@ fn while_somebody_copies_the_state_the_run_is_not_stuck() {
     });
     assert_eq!(effects, []);
 }
+
+#[test]
+fn a_worker_that_is_stuck_before_it_takes_part_in_the_ring_is_lost() {
+    let mut membership = running();
+    let effects = live(&mut membership, 2..200, |_, worker| match worker {
+        3 => Vitals {
+            activity: Activity::Waiting,
+            ..TRAINING
+        },
+        _ => Vitals {
+            waits_for_left: true,
+            ..TRAINING
+        },
+    });
+    let evidence = Evidence::Stalled {
+        activity: Activity::Waiting,
+        still_for: seconds(30.0),
+    };
+    let at = effects.first().map_or(0, |(second, _)| *second);
+    assert_eq!(
+        effects,
+        [
+            (at, lost_while(Activity::Waiting, 1, 3, "b", 7, evidence)),
+            (at, announced(2, &[(1, "b"), (2, "a")]))
+        ]
+    );
+}

@@ -183,3 +183,23 @@ fn a_checkpoint_that_is_committed_after_the_end_is_no_news() {
     assert_eq!(membership.handle(seconds(2.1), committed), Ok(vec![]));
     assert_eq!(membership, before);
 }
+
+#[test]
+fn members_of_a_generation_that_the_journal_has_lost_are_given_a_newer_one() {
+    let mut membership = taken_over();
+    come_back(&mut membership, 2.0, 1, "b");
+    let effects = beat(&mut membership, 2.1, sender(1, 6), TRAINING);
+    let Some(Effect::Announce(next)) = effects.first() else {
+        panic!("no generation follows: {effects:?}");
+    };
+    assert_eq!((next.generation(), next.switch), (Generation(7), Switch::Now));
+    assert_eq!(beat(&mut membership, 2.2, sender(2, 6), TRAINING), []);
+
+    let absurd = Event::Heartbeat {
+        sender: sender(1, u64::MAX),
+        vitals: TRAINING,
+    };
+    let refused = membership.handle(seconds(2.3), absurd).unwrap_err();
+    assert_eq!(refused.kind(), RefusalKind::StaleGeneration);
+    assert_eq!(membership.generation(), Generation(7));
+}
