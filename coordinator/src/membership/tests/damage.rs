@@ -114,7 +114,10 @@ fn a_digest_that_heartbeats_repeat_counts_once() {
 
 #[test]
 fn steps_that_are_done_again_from_a_checkpoint_are_compared_again() {
-    let mut membership = running();
+    let mut membership = running_with(Terms {
+        min_world_size: 3,
+        ..terms(3)
+    });
     for worker in 1..=3 {
         digest(&mut membership, 2.0, worker, 30, b"good");
     }
