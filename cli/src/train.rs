@@ -171,9 +171,15 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
         if let Progress::Started { .. } = &event {
             crew.has_begun.store(true, Ordering::Relaxed);
         }
-        if let Progress::Created { directory, .. } = &event {
+        if let Progress::Created {
+            directory, threads, ..
+        } = &event
+        {
+            // A run goes on with the threads that it had: on some backends the bits of a result depend on their number.
+            let earlier = threads.and_then(|threads| NonZeroUsize::new(threads as usize));
+            let threads = args.threads.or(earlier).unwrap_or_else(|| fair_share(args.workers));
             for worker in 0..args.workers.get() {
-                let (child, log) = start_worker(args, &address, directory, worker)?;
+                let (child, log) = start_worker(args, &address, directory, worker, threads)?;
                 workers.spawn(watch(child, log, Arc::clone(&crew)));
             }
         }
@@ -215,6 +221,7 @@ fn start_worker(
     coordinator: &Address,
     directory: &Path,
     worker: usize,
+    threads: NonZeroUsize,
 ) -> anyhow::Result<(Child, PathBuf)> {
     let logs = directory.join(LOGS);
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
@@ -230,13 +237,7 @@ fn start_worker(
         .args(["--device", &device_of(&args.device, worker)])
         // Its coordinator is this process and does not come back.
         .args(["--orphan-timeout", "5"])
-        .args([
-            "--threads",
-            &args
-                .threads
-                .unwrap_or_else(|| fair_share(args.workers))
-                .to_string(),
-        ])
+        .args(["--threads", &threads.to_string()])
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

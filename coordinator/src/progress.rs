@@ -17,6 +17,8 @@ pub enum Progress {
         directory: PathBuf,
         /// Number of workers that it waits for.
         world_size: usize,
+        /// Threads that each worker of an earlier part of the run computed with.
+        threads: Option<u32>,
     },
     /// Workers are still missing.
     Waiting {

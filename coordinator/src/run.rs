@@ -13,9 +13,9 @@ use proto::wire::checkpoint_service_server::CheckpointServiceServer;
 use proto::wire::coordinator_service_server::CoordinatorServiceServer;
 use proto::wire::operator_service_server::OperatorServiceServer;
 use security::ConnectionLimits;
+use security::network::Listener;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ pub enum RunError {
 /// When the run directory cannot be made, opened or written, the server fails, or the run fails: a failure that every
 /// worker has, states that differ, a rendezvous or a stop that took too long. A lost worker is no failure.
 pub async fn run(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     config: CoordinatorConfig,
     progress: mpsc::Sender<Progress>,
     shutdown: Shutdown,
@@ -143,7 +143,7 @@ pub async fn run(
             newest: Arc::new(Mutex::new(newest)),
         },
     };
-    let mut server = serve(listener, services, &closing, &tasks).await;
+    let mut server = serve(listener.into(), services, &closing, &tasks).await;
     tasks.spawn(keep_time(Arc::clone(&shared)));
     tasks.spawn(pass_on(shutdown, Arc::clone(&shared), closing.clone()));
 
@@ -186,6 +186,7 @@ async fn announce(
         run: home.run,
         directory: home.directory.path().to_owned(),
         world_size: config.world_size,
+        threads: home.past.members.first().map(|member| member.threads),
     };
     let _ = progress.send_timeout(created, LINGER).await;
     let mut events = vec![(
@@ -240,7 +241,7 @@ struct Services<'a> {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     services: Services<'_>,
     closing: &CancellationToken,
     tasks: &TaskTracker,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,7 @@ use tonic::transport::{Endpoint, Uri};
 
 use crate::connection::Connection;
 use crate::mode::{Mode, Security};
+use crate::network::Socket;
 use crate::token::AttachToken;
 
 /// A connection that puts the join token, if there is one, into every call.
@@ -100,11 +101,8 @@ impl Security {
 
     async fn open(&self, uri: &Uri, expect: Expect) -> io::Result<Connection> {
         let (host, port) = host_and_port(uri)?;
-        let stream = match &self.mode {
-            Mode::Loopback => TcpStream::connect(&*self.loopback_only(host, port).await?).await?,
-            Mode::OpenNetwork | Mode::Tls(_) => TcpStream::connect((host, port)).await?,
-        };
-        stream.set_nodelay(true)?;
+        let stream = self.dial(host, port).await?;
+        stream.set_nodelay()?;
         let Mode::Tls(credentials) = &self.mode else {
             return Ok(Connection::plain_client(stream));
         };
@@ -112,6 +110,27 @@ impl Security {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         Ok(Connection::tls_client(stream))
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> io::Result<Socket> {
+        if let Some(network) = &self.network {
+            return network.connect(host, port).await;
+        }
+        let stream = match &self.mode {
+            Mode::Loopback => TcpStream::connect(&*self.loopback_only(host, port).await?).await?,
+            Mode::OpenNetwork | Mode::Tls(_) => TcpStream::connect((host, port)).await?,
+        };
+        Ok(Socket::Tcp(stream))
+    }
+
+    /// Connects without saying anything, and returns the own address of that connection.
+    ///
+    /// # Errors
+    /// When nobody answers, or plain text would leave this machine.
+    pub async fn own_address_towards(&self, address: &Address) -> io::Result<IpAddr> {
+        let endpoint = transport::endpoint(address);
+        let (host, port) = host_and_port(endpoint.uri())?;
+        Ok(self.dial(host, port).await?.local_addr()?.ip())
     }
 
     async fn loopback_only(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

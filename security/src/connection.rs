@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::{client, server};
 use tonic::transport::server::Connected;
 
 use crate::identity::{Identity, IdentityError};
 use crate::listener::Place;
+use crate::network::Socket;
 
 /// A connection.
 pub struct Connection {
@@ -26,9 +26,9 @@ pub struct Connection {
 }
 
 enum Stream {
-    Plain(TcpStream),
-    Client(Box<client::TlsStream<TcpStream>>),
-    Server(Box<server::TlsStream<TcpStream>>),
+    Plain(Socket),
+    Client(Box<client::TlsStream<Socket>>),
+    Server(Box<server::TlsStream<Socket>>),
 }
 
 /// What is known about the other end of an accepted connection.
@@ -41,11 +41,11 @@ pub struct Peer {
 }
 
 impl Connection {
-    pub(crate) fn plain_client(stream: TcpStream) -> Self {
+    pub(crate) fn plain_client(stream: Socket) -> Self {
         Self::client(Stream::Plain(stream))
     }
 
-    pub(crate) fn tls_client(stream: client::TlsStream<TcpStream>) -> Self {
+    pub(crate) fn tls_client(stream: client::TlsStream<Socket>) -> Self {
         Self::client(Stream::Client(Box::new(stream)))
     }
 
@@ -62,7 +62,7 @@ impl Connection {
         }
     }
 
-    pub(crate) fn plain_server(stream: TcpStream, place: Place, patience: Duration) -> Self {
+    pub(crate) fn plain_server(stream: Socket, place: Place, patience: Duration) -> Self {
         let peer = Peer {
             address: stream.peer_addr().ok(),
             identity: None,
@@ -70,7 +70,7 @@ impl Connection {
         Self::server(Stream::Plain(stream), peer, place, patience)
     }
 
-    pub(crate) fn tls_server(stream: server::TlsStream<TcpStream>, place: Place, patience: Duration) -> Self {
+    pub(crate) fn tls_server(stream: server::TlsStream<Socket>, place: Place, patience: Duration) -> Self {
         let (socket, session) = stream.get_ref();
         let identity = session
             .peer_certificates()

@@ -19,6 +19,7 @@
 //! | [`token`] | the join token |
 //! | [`listener`], [`connection`] | accepting connections: TLS, limits, deadlines |
 //! | [`client`] | opening connections |
+//! | [`network`] | the network under both: this machine's, or one of a test |
 //! | [`authorise`] | the check before each call |
 //! | [`args`] | the command line |
 //!
@@ -35,6 +36,7 @@ pub mod connection;
 pub mod credentials;
 pub mod identity;
 pub mod listener;
+pub mod network;
 pub mod policy;
 pub mod token;
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use crate::authorise::Authorise;
 use crate::connection::Connection;
 use crate::mode::{Mode, Security};
+use crate::network::{Listener, Socket};
 
 /// How many connections a listener holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,17 @@ impl ConnectionLimits {
 pub type Incoming = ReceiverStream<io::Result<Connection>>;
 
 impl Security {
+    /// Listens on an address of this host.
+    ///
+    /// # Errors
+    /// What the network says.
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+        match &self.network {
+            Some(network) => network.listen(address).await,
+            None => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
+        }
+    }
+
     /// A server with the protocol's settings and the check before each call.
     pub fn server(&self) -> Server<Stack<Authorise, NoLayer>> {
         proto::transport::server().layer(Authorise::new(self.clone()))
@@ -59,20 +71,20 @@ impl Security {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn incoming(&self, listener: TcpListener, limits: ConnectionLimits) -> Incoming {
+    pub fn incoming(&self, listener: impl Into<Listener>, limits: ConnectionLimits) -> Incoming {
         let (accepted, incoming) = mpsc::channel(ACCEPTED_CAPACITY);
         let places = Arc::new(Places {
             limits,
             taken: Mutex::default(),
         });
-        tokio::spawn(accept(self.clone(), listener, places, accepted));
+        tokio::spawn(accept(self.clone(), listener.into(), places, accepted));
         ReceiverStream::new(incoming)
     }
 }
 
 async fn accept(
     security: Security,
-    listener: TcpListener,
+    listener: Listener,
     places: Arc<Places>,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
@@ -104,12 +116,12 @@ async fn accept(
 
 async fn admit(
     security: Security,
-    stream: TcpStream,
+    stream: Socket,
     place: Place,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
     // Without it segments wait for each other; who cannot set it has lost the connection already.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.set_nodelay();
     let connection = match &security.mode {
         Mode::Loopback | Mode::OpenNetwork => Connection::plain_server(stream, place, PATIENCE),
         Mode::Tls(credentials) => {

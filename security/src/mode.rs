@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proto::WorkerId;
 
 use crate::credentials::Credentials;
 use crate::error::SecurityError;
 use crate::identity::Role;
+use crate::network::Network;
 use crate::token::JoinToken;
 
 /// Everything that a process needs to listen and to connect. Clones share what was read.
@@ -15,6 +17,8 @@ use crate::token::JoinToken;
 pub struct Security {
     pub(crate) mode: Mode,
     pub(crate) token: Option<JoinToken>,
+    /// Instead of this machine's.
+    pub(crate) network: Option<Arc<dyn Network>>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,13 +42,25 @@ impl Security {
         Self::with(Mode::OpenNetwork)
     }
 
+    /// Plain text over a network of its own, that nobody else is on: for simulations.
+    pub fn over(network: Arc<dyn Network>) -> Self {
+        Self {
+            network: Some(network),
+            ..Self::open_network()
+        }
+    }
+
     /// Certificates on both ends.
     pub const fn tls(credentials: Credentials) -> Self {
         Self::with(Mode::Tls(credentials))
     }
 
     const fn with(mode: Mode) -> Self {
-        Self { mode, token: None }
+        Self {
+            mode,
+            token: None,
+            network: None,
+        }
     }
 
     /// Asks every caller for a token, and shows it to everybody who is called.

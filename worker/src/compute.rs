@@ -14,7 +14,7 @@ use data::{LoaderConfig, Plan};
 use proto::{DatasetCard, Generation, ModelCard, Recipe};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::delivery::Delivery;
 use crate::outbox::Outbox;
@@ -184,6 +184,7 @@ pub async fn work(opened: Opened<'_>, mut state: State, mut desk: Desk) {
     }
     while let Some(place) = desk.places.recv().await {
         let generation = place.group.generation();
+        debug!(%generation, "training takes its place");
         let parts = Parts {
             recipe: opened.recipe,
             plan: opened.plan,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proto::Address;
 use security::{Channel, Expect, Security};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -87,13 +86,10 @@ async fn retry(
 
 async fn attempt(security: &Security, address: &Address) -> Result<(Channel, IpAddr), String> {
     // A plain connection first: it tells the own address, and the system's reason when it fails.
-    let stream = TcpStream::connect(address.as_str())
+    let own = security
+        .own_address_towards(address)
         .await
         .map_err(|error| error.to_string())?;
-    let peer = stream.peer_addr().map_err(|error| error.to_string())?;
-    security.check_address(peer).map_err(|error| error.to_string())?;
-    let own = stream.local_addr().map_err(|error| error.to_string())?.ip();
-    drop(stream);
     let channel = security
         .connect(address, Expect::Coordinator)
         .await

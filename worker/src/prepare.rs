@@ -159,7 +159,8 @@ pub fn augment_config(recipe: &Recipe) -> AugmentConfig {
     }
 }
 
-fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
+/// Returns what the plan of a recipe depends on, for a training set of so many samples.
+pub fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
     PlanConfig {
         dataset_len,
         batch: recipe.batch as usize,

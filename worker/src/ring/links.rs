@@ -97,6 +97,30 @@ impl RingLinks {
         }
     }
 
+    /// Returns the links of a ring of one, which `cancelled` ends.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn alone(cancelled: CancellationToken) -> Self {
+        Self {
+            cancelled,
+            ..Self::in_memory(1).remove(0)
+        }
+    }
+
+    /// Checks that the generation goes on: an operation of a ring of one has nobody to hear it from.
+    ///
+    /// # Errors
+    /// When it was cancelled.
+    pub fn check(&self) -> Result<(), LinkError> {
+        if self.cancelled.is_cancelled() {
+            return Err(LinkError::Closed {
+                neighbour: Neighbour::Left,
+            });
+        }
+        Ok(())
+    }
+
     /// Returns the links of a ring within this process, in rank order.
     pub fn in_memory(world_size: usize) -> Vec<Self> {
         let ends = (0..world_size).map(|_| mpsc::channel(LINK_CAPACITY));

@@ -94,6 +94,7 @@ async fn drive(
     operation: &mut (dyn RingOperation + Send),
     pulse: &Pulse,
 ) -> Result<(), CollectiveError> {
+    links.check()?;
     loop {
         while let Some(segment) = operation.next_send() {
             links.send(segment).await?;

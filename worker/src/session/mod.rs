@@ -24,8 +24,8 @@ use proto::{
     Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, RefusalKind, Report, Roster, RunId,
     Sender, Switch, wire,
 };
+use security::network::Listener;
 use security::{Channel, ConnectionLimits, Security};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -89,7 +89,9 @@ pub enum Part {
 /// When the session could not begin, or this worker alone cannot go on; a run that ended badly for everybody is `Ok`.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Part, SessionError> {
     let address = config.listen;
-    let listener = TcpListener::bind(address)
+    let security = &config.security;
+    let listener = security
+        .listen(address)
         .await
         .map_err(|source| SessionError::Listen { address, source })?;
     let bound = listener
@@ -149,7 +151,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
 }
 
 /// Serves the ring neighbours and those who copy the state, until the returned task is aborted.
-fn serve(security: &Security, listener: TcpListener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
+fn serve(security: &Security, listener: Listener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
     let mut server = security.server();
     let incoming = security.incoming(listener, ConnectionLimits::WORKER);
     tokio::spawn(async move {

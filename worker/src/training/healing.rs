@@ -6,7 +6,7 @@ use std::ops::Range;
 use collective::chunk_range;
 use futures_util::future::join_all;
 use proto::{Activity, StateDigest};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::image::{self, Image};
 use super::meeting::{Agreement, Standing, agree};
@@ -40,6 +40,7 @@ impl Training<'_> {
         if behind.contains(&rank) {
             info!(from_step = step, to_step = standing.step, donors = ?agreement.donors, "copying the state of others");
             *self.state = self.heal(&agreement).await?;
+            debug!(step = self.state.step, "state copied");
             *self.progressed = standing.progressed;
         } else if !behind.is_empty() {
             info!(step, ?behind, "offering the state to others");
