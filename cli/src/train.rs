@@ -177,7 +177,10 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
         {
             // A run goes on with the threads that it had: on some backends the bits of a result depend on their number.
             let earlier = threads.and_then(|threads| NonZeroUsize::new(threads as usize));
-            let threads = args.threads.or(earlier).unwrap_or_else(|| fair_share(args.workers));
+            let threads = args
+                .threads
+                .or(earlier)
+                .unwrap_or_else(|| fair_share(args.workers));
             for worker in 0..args.workers.get() {
                 let (child, log) = start_worker(args, &address, directory, worker, threads)?;
                 workers.spawn(watch(child, log, Arc::clone(&crew)));

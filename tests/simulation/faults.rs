@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     Partition(Host, Host),
     /// A host reaches nobody.
     Isolation(Host),
-    /// The hosts up to this worker, and the coordinator with them, do not reach the rest.
+    /// The workers from this one on do not reach the others and the coordinator. Who comes late is with the coordinator.
     Split(usize),
     /// What two hosts send each other arrives at the end.
     Hold(Host, Host),
@@ -84,7 +84,7 @@ impl Draw {
     }
 
     fn planned(&mut self, workers: usize) -> Planned {
-        let from = Duration::from_millis(200 + self.below(20_000) as u64);
+        let from = Duration::from_millis(200 + self.below(9_000) as u64);
         // Mostly short, for what heals before anybody decides is the harder case; sometimes far beyond every lease.
         let longest = [400, 3_000, 9_000][self.below(3)];
         let until = from + Duration::from_millis(100 + self.below(longest) as u64);
@@ -103,7 +103,7 @@ impl Draw {
                 Fault::Partition(one, other)
             }
             6 => Fault::Isolation(Host::Worker(worker)),
-            7 => Fault::Split(1 + self.below(workers - 1)),
+            7 => Fault::Split(self.below(workers)),
             8 => {
                 let (one, other) = self.pair(workers);
                 Fault::Hold(one, other)

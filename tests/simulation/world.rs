@@ -116,7 +116,7 @@ impl World {
             .simulation_duration(Duration::MAX)
             .tcp_capacity(TCP_CAPACITY)
             .build();
-        let project = tempfile::tempdir().expect("a temporary folder");
+        let project = project();
         let (stops, over) = (Stops::default(), Over::default());
         let place = project.path().to_owned();
         let (noted, ends) = (history.clone(), Rc::clone(&over));
@@ -256,9 +256,10 @@ impl World {
     }
 
     fn split(&mut self, first: usize, is_cut: bool) {
-        let is_far = |host: &Host| matches!(host, Host::Worker(number) if *number >= first);
-        for one in self.hosts().filter(|host| !is_far(host)) {
-            for other in self.hosts().filter(is_far) {
+        let far = first..self.workers;
+        let is_far = |host: &Host| matches!(host, Host::Worker(number) if far.contains(number));
+        for one in self.hosts().filter(|host| !is_far(host)).collect::<Vec<_>>() {
+            for other in self.hosts().filter(&is_far) {
                 self.link(one, other, is_cut);
             }
         }
@@ -271,6 +272,14 @@ impl World {
             self.sim.repair(one.to_string(), other.to_string());
         }
     }
+}
+
+/// Returns a folder for a run, in memory where there is such a place: what a disk takes is no simulated time.
+fn project() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a temporary folder")
 }
 
 /// The life of a coordinator.

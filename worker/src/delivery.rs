@@ -135,6 +135,10 @@ impl Reporter for Delivery {
     fn checkpoint(&mut self, shard: ShardRecord) {
         self.outbox.shard(shard);
     }
+
+    fn is_range_under_way(&self) -> bool {
+        self.outbox.is_range_under_way()
+    }
 }
 
 fn losses([box_loss, cls_loss, dfl_loss]: [f64; 3]) -> Losses {

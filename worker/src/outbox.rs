@@ -118,6 +118,12 @@ impl Outbox {
         self.changed.notify_waiters();
     }
 
+    /// Whether a range is here or on its way.
+    pub fn is_range_under_way(&self) -> bool {
+        let content = self.lock();
+        content.shard.is_some() || content.is_under_way
+    }
+
     /// Waits for something to bring; results before ranges, so that no checkpoint is ahead of the results.
     pub async fn next(&self) -> Parcel {
         loop {

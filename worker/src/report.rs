@@ -85,4 +85,6 @@ pub trait Reporter {
     fn last_weights(&mut self, weights: Vec<u8>);
     /// This rank's range of a checkpoint.
     fn checkpoint(&mut self, shard: ShardRecord);
+    /// Whether a range is still on its way.
+    fn is_range_under_way(&self) -> bool;
 }

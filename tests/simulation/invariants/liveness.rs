@@ -29,7 +29,10 @@ pub(super) fn check(outcome: &Outcome, steps: u64) -> Result<(), String> {
         })
         .collect();
     // The second is said by a coordinator that was started again after it had written down the end.
-    if verdicts.iter().any(|verdict| verdict.starts_with("completed") || verdict.contains("has ended: completed")) {
+    if verdicts
+        .iter()
+        .any(|verdict| verdict.starts_with("completed") || verdict.contains("has ended: completed"))
+    {
         return Ok(());
     }
     Err(format!("the coordinator said {verdicts:?}"))

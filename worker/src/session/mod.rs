@@ -310,6 +310,7 @@ impl Session {
     async fn on_news(&mut self, news: News) -> Result<Option<Part>, SessionError> {
         match news {
             News::Joined => {
+                self.finish_again();
                 if self.current.is_none() {
                     info!("joined the run; waiting for a generation");
                 }
@@ -478,6 +479,9 @@ impl Session {
 
     /// Delivers what is left, then says that this worker's work is done, or leaves when it alone is to end.
     fn finish(&mut self, finished: Finished) {
+        if let Some(current) = &mut self.current {
+            current.finished = Some(finished.clone());
+        }
         let (client, sender, outbox) = (self.client(), self.sender(), Arc::clone(&self.outbox));
         let is_leaving = self.is_draining && !self.is_stopping && finished.outcome == Outcome::Stopped;
         self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -489,6 +493,16 @@ impl Session {
             }
             is_leaving
         })));
+    }
+
+    /// Says once more that this worker's work is done: a coordinator that was away does not know what the one before knew.
+    fn finish_again(&mut self) {
+        let finished = self.current.as_ref().and_then(|current| current.finished.clone());
+        if let Some(finished) = finished
+            && self.finishing.is_none()
+        {
+            self.finish(finished);
+        }
     }
 
     /// Asks to be let go at a step boundary.

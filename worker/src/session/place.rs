@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use collective::{Group, LinkError};
-use proto::{Roster, Sender};
+use proto::{Finished, Roster, Sender};
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
@@ -23,6 +23,8 @@ pub(super) struct Current {
     pub(super) is_training: bool,
     /// Whether the coordinator was told that a link broke.
     pub(super) is_reported: bool,
+    /// How this worker's part in it ended, when it ended well.
+    pub(super) finished: Option<Finished>,
     /// Held when training has left it: a rank whose links close early would look like a lost one.
     pub(super) ring: Option<Ring>,
 }
@@ -116,6 +118,7 @@ impl Session {
             broken,
             is_training: true,
             is_reported: false,
+            finished: None,
             ring: None,
         };
         let place = Place {

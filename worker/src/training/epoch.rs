@@ -71,7 +71,7 @@ impl Training<'_> {
         self.parts.reporter.activity(Activity::Training);
         let period = self.parts.recipe.save_period;
         if period > 0 && self.state.epochs.is_multiple_of(period) {
-            self.checkpoint();
+            self.checkpoint_when_free();
         }
         Ok(())
     }

@@ -173,6 +173,15 @@ impl Training<'_> {
         Ok(())
     }
 
+    /// Makes a checkpoint, now or at the first step for which no rank has a range of the one before under way: ranks that
+    /// each left out another checkpoint would never complete any. All ranks know the same, so they do the same.
+    pub(super) fn checkpoint_when_free(&mut self) {
+        self.is_overdue = self.is_busy;
+        if !self.is_overdue {
+            self.checkpoint();
+        }
+    }
+
     /// Gives this rank's range of the state to a checkpoint: a copy, so that training goes on at once.
     pub(super) fn checkpoint(&mut self) {
         self.parts.signals.serve_checkpoints();

@@ -157,6 +157,10 @@ pub struct Training<'a> {
     batches: SlotBatches,
     /// Step and epoch of the newest checkpoint that this rank gave its part to.
     checkpointed: Option<(u64, u32)>,
+    /// Whether some rank had a range of a checkpoint under way in the last step.
+    is_busy: bool,
+    /// Whether a checkpoint is due and waits for that.
+    is_overdue: bool,
 }
 
 impl<'a> Training<'a> {
@@ -173,6 +177,8 @@ impl<'a> Training<'a> {
             sum,
             batches: Box::new(std::iter::empty()),
             checkpointed: None,
+            is_busy: false,
+            is_overdue: false,
         }
     }
 
@@ -227,8 +233,11 @@ impl<'a> Training<'a> {
         }
         let every = u64::from(self.parts.recipe.checkpoint_every);
         let is_due = every > 0 && self.state.step.is_multiple_of(every);
-        if is_due || is_stopping || control.checkpoint > 0 {
+        self.is_busy = control.busy > 0;
+        if is_stopping {
             self.checkpoint();
+        } else if is_due || control.checkpoint > 0 || self.is_overdue {
+            self.checkpoint_when_free();
         }
         self.report_digest();
         if is_stopping {
@@ -300,6 +309,7 @@ impl<'a> Training<'a> {
             stop: u32::from(signals.is_stopping()),
             checkpoint: u32::from(signals.is_checkpoint_wanted()),
             switch: u32::from(signals.next_generation() == next),
+            busy: u32::from(self.parts.reporter.is_range_under_way()),
         }
     }
 

@@ -62,7 +62,8 @@ impl Places {
         start..start + self.record_lanes
     }
 
-    /// The control word: requests to stop, requests for a checkpoint, ranks that hold the next roster.
+    /// The control word: requests to stop, requests for a checkpoint, ranks that hold the next roster, ranks that have a
+    /// range under way.
     pub(super) fn control(&self) -> Range<usize> {
         let start = self.record(self.slots).start;
         start..start + CONTROL_LANES
@@ -96,7 +97,7 @@ pub(super) fn unpack(lanes: &[i32]) -> impl Iterator<Item = u8> + '_ {
 pub(super) const NUMBERS: usize = 6;
 
 /// Lanes of the control word.
-pub(super) const CONTROL_LANES: usize = 3;
+pub(super) const CONTROL_LANES: usize = 4;
 
 /// Magnitudes are bytes.
 const MAGNITUDES_PER_LANE: usize = 4;

@@ -80,6 +80,8 @@ pub struct Control {
     pub checkpoint: u32,
     /// To go over to the next generation, whose roster they hold; done when all do.
     pub switch: u32,
+    /// To wait with the next checkpoint: their range of the one before is still under way.
+    pub busy: u32,
 }
 
 /// Why the sums of a step cannot be used.
@@ -167,7 +169,7 @@ impl StepSum {
 
     /// Sets what this rank asks for.
     pub fn set_control(&mut self, control: Control) {
-        let values = [control.stop, control.checkpoint, control.switch];
+        let values = [control.stop, control.checkpoint, control.switch, control.busy];
         for (lane, value) in self.places.control().zip(values) {
             match &mut self.lanes {
                 Lanes::Exact(lanes) => lanes[lane] = value as i32,
@@ -293,6 +295,7 @@ impl StepSum {
                 stop: asked(0),
                 checkpoint: asked(1),
                 switch: asked(2),
+                busy: asked(3),
             },
             not_finite,
             magnitudes,

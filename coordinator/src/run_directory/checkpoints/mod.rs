@@ -146,6 +146,7 @@ impl Checkpoints {
     /// refuses; then this checkpoint is given up.
     pub fn receive(&self, header: &ShardHeader) -> Result<IncomingShard, CheckpointError> {
         header.check()?;
+        self.make_room(header);
         let mut state = self.inner.state();
         let is_passed = state
             .committed
@@ -188,6 +189,20 @@ impl Checkpoints {
         let created = self.inner.disk.create_new(&hidden);
         drop(state);
         IncomingShard::start(Arc::clone(&self.inner), *header, id, hidden, created)
+    }
+
+    /// Gives up the oldest checkpoint that is coming in when there is no room for a newer one: a range of it is missing, and
+    /// its rank has a newer one to bring.
+    fn make_room(&self, header: &ShardHeader) {
+        let state = self.inner.state();
+        let is_known = |pending: &Pending| pending.is_for(header.step, header.generation);
+        if state.pending.len() < PENDING_MAX || state.pending.iter().any(is_known) {
+            return;
+        }
+        let older = state.pending.iter().filter(|pending| pending.step < header.step);
+        let oldest = older.min_by_key(|pending| pending.step).map(|pending| pending.id);
+        drop(state);
+        self.inner.give_up(|pending| Some(pending.id) == oldest);
     }
 
     /// Gives up the checkpoint of this step and generation, if it is coming in.

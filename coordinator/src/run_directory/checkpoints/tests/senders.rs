@@ -239,19 +239,25 @@ fn only_so_many_checkpoints_come_in_at_once() {
     let (_guard, folder) = temporary();
     let store = open(&folder, 2);
     let first = |step| headers(step, 1, &image(step, 40), 2)[0];
-    for step in 1..=PENDING_MAX as u64 {
+    for step in 2..2 + PENDING_MAX as u64 {
         upload(&store, &first(step), &image(step, 40)).unwrap();
     }
-    let refused = store.receive(&first(9)).unwrap_err();
+    let refused = store.receive(&first(1)).unwrap_err();
     assert!(
-        matches!(refused, CheckpointError::TooManyPending { step: 9 }),
+        matches!(refused, CheckpointError::TooManyPending { step: 1 }),
         "{refused}"
     );
-    // One that completes makes room.
+    // A newer one takes the place of the oldest, and one that completes makes room.
+    upload(&store, &first(9), &image(9, 40)).unwrap();
+    let refused = store.receive(&headers(2, 1, &image(2, 40), 2)[1]).unwrap_err();
+    assert!(
+        matches!(refused, CheckpointError::TooManyPending { step: 2 }),
+        "{refused}"
+    );
     let image = image(4, 40);
     upload(&store, &headers(4, 1, &image, 2)[1], &image).unwrap();
     store.commit(4, 1).unwrap().unwrap();
-    store.receive(&first(9)).unwrap();
+    store.receive(&first(10)).unwrap();
     // What a process leaves unfinished, the next one removes.
     open(&folder, 2);
     assert_eq!(names_in(&folder), ["last", "step-000000004"]);
