@@ -19,32 +19,31 @@ impl Membership {
         let seats = self.seats.iter();
         let unfinished =
             seats.filter(|seat| seat.finished.is_none() && running.roster.find(seat.worker()).is_some());
-        // Who waits is no reason to, but when it gets something done, as in copying a state, the run does.
-        let mut is_anybody_busy = false;
-        let mut newest = Duration::ZERO;
-        for seat in unfinished {
-            is_anybody_busy |= seat.activity != Activity::Waiting;
-            newest = newest.max(seat.progress_at);
-        }
-        is_anybody_busy.then(|| newest + self.gaps.limit(self.terms.timing.stall_patience))
+        let newest = unfinished.map(|seat| seat.progress_at).max()?;
+        Some(newest + self.gaps.limit(self.terms.timing.stall_patience))
     }
 
     /// Names who keeps the others waiting: the one that does not wait itself, or else the one that does not wait for its
-    /// neighbour, stuck before the first operation of the ring. When all wait for each other, a link swallows what it is
-    /// given, and the ring is made anew.
+    /// neighbour when others do, stuck before the first operation of the ring. When nobody can be told from the others, a link
+    /// swallows what it is given, and the ring is made anew.
     pub(super) fn end_stall(&mut self, now: Duration) -> Vec<Effect> {
         let Some(roster) = self.roster().cloned() else {
             return vec![];
         };
         let members = roster.members().iter();
         let seats = members.filter_map(|member| self.seat_of(member.worker).ok());
-        let blocking: Vec<usize> = seats
-            .filter(|&seat| self.seats[seat].finished.is_none() && !self.seats[seat].waits_for_left)
+        let unfinished: Vec<usize> = seats
+            .filter(|&seat| self.seats[seat].finished.is_none())
+            .collect();
+        let blocking: Vec<usize> = unfinished
+            .iter()
+            .copied()
+            .filter(|&seat| !self.seats[seat].waits_for_left)
             .collect();
         let mut busy = blocking.iter();
         let culprit = busy
             .find(|&&seat| self.seats[seat].activity != Activity::Waiting)
-            .or(blocking.first())
+            .or(blocking.first().filter(|_| blocking.len() < unfinished.len()))
             .copied();
         let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
         if let Some(seat) = culprit {

@@ -345,13 +345,18 @@ impl Session {
 
     async fn on_roster(&mut self, roster: Roster) -> Result<Option<Part>, SessionError> {
         let generation = roster.generation();
+        // A roster that was planned is one to go over to at once when the coordinator that planned it is gone.
+        let is_planned = |next: &Next| next.roster.generation() == generation;
+        let is_hurried = roster.switch == Switch::Now && self.next.as_ref().is_some_and(is_planned);
         let known = self.next.as_ref().map(|next| next.roster.generation());
-        if generation <= known.unwrap_or_else(|| self.generation()) {
+        if generation <= known.unwrap_or_else(|| self.generation()) && !is_hurried {
             return Ok(None);
         }
         let next = self.expect(roster);
         let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
-        if next.roster.switch == Switch::AtStepBoundary && is_training {
+        // Ranks agree to go over to the generation that follows theirs; when that was missed, the others have gone over.
+        let follows = generation.0 == self.generation().0 + 1;
+        if next.roster.switch == Switch::AtStepBoundary && is_training && follows {
             info!(%generation, "a new generation takes effect at the next step boundary");
             self.signals.prepare_generation(generation.0);
             self.next = Some(next);

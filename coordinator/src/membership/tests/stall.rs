@@ -100,14 +100,19 @@ fn when_all_wait_for_their_neighbour_the_ring_is_made_anew() {
 }
 
 #[test]
-fn who_waits_for_a_generation_or_has_finished_is_not_stuck() {
+fn when_nobody_does_anything_the_ring_is_made_anew() {
     let mut membership = running();
     let effects = live(&mut membership, 2..200, |_, _| Vitals {
         activity: Activity::Waiting,
         ..TRAINING
     });
-    assert_eq!(effects, []);
+    let at = effects.first().map_or(0, |(second, _)| *second);
+    assert_eq!(effects, [(at, announced(2, &THREE))]);
+    assert!(at >= 30, "{at}");
+}
 
+#[test]
+fn who_has_finished_is_not_stuck() {
     let mut membership = running();
     for worker in [1, 2, 3] {
         if worker != 1 {
