@@ -72,17 +72,25 @@ impl Console {
                 directory.display(),
                 plural(*world_size, "worker")
             )),
-            Progress::Waiting { present, missing } => {
+            Progress::Waiting {
+                present,
+                missing,
+                out_of_sight,
+            } => {
                 let there: Vec<String> = present.iter().map(ToString::to_string).collect();
                 let there = if there.is_empty() {
                     "nobody".to_owned()
                 } else {
                     there.join(", ")
                 };
-                self.line(&format!(
-                    "waiting for {missing} more {}; here: {there}",
-                    plural(*missing, "worker")
-                ));
+                let waited_for = match (missing, out_of_sight) {
+                    (0, lost) => format!(
+                        "waiting for one of {lost} {} that may be training out of sight, a minute at most",
+                        plural(*lost, "worker")
+                    ),
+                    _ => format!("waiting for {missing} more {}", plural(*missing, "worker")),
+                };
+                self.line(&format!("{waited_for}; here: {there}"));
             }
             Progress::Started { generation, members } => {
                 let ring: Vec<String> = members

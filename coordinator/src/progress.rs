@@ -26,6 +26,8 @@ pub enum Progress {
         present: Vec<Present>,
         /// How many are missing.
         missing: usize,
+        /// How many may be at work although nobody hears them.
+        out_of_sight: usize,
     },
     /// A generation begins.
     Started {

@@ -101,15 +101,25 @@ impl Recorder {
                 self.tell(Progress::Notice(text)).await;
                 Ok(())
             }
-            Effect::Remind { present, missing } => {
+            Effect::Remind {
+                present,
+                missing,
+                out_of_sight,
+            } => {
                 let there: Vec<String> = present.iter().map(ToString::to_string).collect();
                 info!(
                     present = there.len(),
                     missing,
+                    out_of_sight,
                     workers = there.join(", "),
                     "waiting for workers"
                 );
-                self.tell(Progress::Waiting { present, missing }).await;
+                self.tell(Progress::Waiting {
+                    present,
+                    missing,
+                    out_of_sight,
+                })
+                .await;
                 Ok(())
             }
             Effect::Announce(roster) => {

@@ -21,10 +21,12 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use data::Plan;
 use worker::prepare::plan_config;
 
+use crate::faults::{Fault, Planned};
 use crate::history::Fact;
 use crate::invariants::{Measure, check};
 use crate::world::{Outcome, recipe, run};
@@ -105,6 +107,28 @@ fn a_run_through_any_faults_ends_with_the_bits_of_an_undisturbed_one() {
         broken.len()
     );
     assert!(broken.is_empty(), "seeds {broken:?}");
+}
+
+/// All members train on, out of the coordinator's sight; what it still sees is a newcomer.
+#[test]
+fn members_out_of_sight_and_a_newcomer_do_not_both_progress() {
+    let planned = |fault, from: u64, until: u64| Planned {
+        fault,
+        from: Duration::from_millis(from),
+        until: Duration::from_millis(until),
+    };
+    let faults = [
+        planned(Fault::Split(0), 300, 9_000),
+        planned(Fault::Join, 400, 5_200),
+    ];
+    let outcome = run(1, 3, &faults);
+    let checked = check(&outcome, &measure());
+    assert!(
+        checked.is_ok(),
+        "{}\n{}",
+        outcome.lines.join("\n"),
+        checked.unwrap_err().join("\n")
+    );
 }
 
 /// Enough to meet each pair of faults a few times.

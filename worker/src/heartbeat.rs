@@ -8,11 +8,12 @@ use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::{Address, RefusalKind, RunId, Sender, WorkerId, wire};
 use security::{Channel, Expect, Security};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::pulse::Pulse;
+use crate::signals::Signals;
 
 /// Heartbeats that go on as long as this lives, and begin with the first join.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Heartbeats {
         run: RunId,
         worker: WorkerId,
         pulse: Arc<Pulse>,
+        signals: Arc<Signals>,
     ) -> Self {
         let channel = security.connect_lazy(coordinator, Expect::Coordinator, |endpoint| {
             endpoint.timeout(ANSWER_PATIENCE)
@@ -64,7 +66,9 @@ impl Heartbeats {
             run,
             worker,
             pulse,
+            signals,
             heard: Arc::clone(&heard),
+            answered: Instant::now(),
         };
         Self {
             joins,
@@ -103,7 +107,10 @@ struct Heart {
     run: RunId,
     worker: WorkerId,
     pulse: Arc<Pulse>,
+    signals: Arc<Signals>,
     heard: Arc<Heard>,
+    /// When the coordinator last answered.
+    answered: Instant,
 }
 
 impl Heart {
@@ -118,7 +125,24 @@ impl Heart {
                 return;
             };
             self.tell(joined.number).await;
+            self.pause_or_resume();
             sleep(joined.every).await;
+        }
+    }
+
+    /// A coordinator that hears nothing from any member for long lets the run go on without them: until it answers again, they
+    /// must not go on either.
+    fn pause_or_resume(&self) {
+        let away = self.answered.elapsed();
+        if away < PAUSE_AFTER {
+            if self.signals.resume() {
+                info!("the coordinator answers again; training goes on");
+            }
+        } else if self.signals.pause() {
+            warn!(
+                seconds = away.as_secs(),
+                "the coordinator does not answer; training waits for it, for the run may go on elsewhere"
+            );
         }
     }
 
@@ -138,10 +162,12 @@ impl Heart {
         };
         match self.client.heartbeat(beat).await {
             Ok(answer) => {
+                self.answered = Instant::now();
                 let recorded = answer.into_inner().recorded_epochs;
                 self.heard.recorded_epochs.fetch_max(recorded, Ordering::Relaxed);
             }
             Err(status) if RefusalKind::of(&status) == Some(RefusalKind::UnknownWorker) => {
+                self.answered = Instant::now();
                 self.heard.unknown_since.send_replace(join);
             }
             Err(status) => debug!(reason = status.message(), "heartbeat not answered"),
@@ -154,3 +180,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// An answer takes milliseconds; one that takes seconds says nothing about now any more.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Long enough to start a coordinator again; with some seconds to spare below the time that a coordinator waits for members out
+/// of its sight.
+const PAUSE_AFTER: Duration = Duration::from_secs(45);

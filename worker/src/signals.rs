@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 /// Requests to training.
 #[derive(Debug, Default)]
 pub struct Signals {
@@ -11,6 +13,7 @@ pub struct Signals {
     checkpoints: AtomicU64,
     checkpoints_served: AtomicU64,
     next_generation: AtomicU64,
+    is_paused: watch::Sender<bool>,
 }
 
 impl Signals {
@@ -38,6 +41,22 @@ impl Signals {
     pub fn serve_checkpoints(&self) {
         let made = self.checkpoints.load(Ordering::Relaxed);
         self.checkpoints_served.fetch_max(made, Ordering::Relaxed);
+    }
+
+    /// Asks to give nothing to a step before [`Signals::resume`]; returns whether that is new.
+    pub fn pause(&self) -> bool {
+        !self.is_paused.send_replace(true)
+    }
+
+    /// Ends a pause; returns whether there was one.
+    pub fn resume(&self) -> bool {
+        self.is_paused.send_replace(false)
+    }
+
+    /// Waits for the end of a pause, if there is one.
+    pub async fn resumed(&self) {
+        // The sending half lives in `self`.
+        let _ = self.is_paused.subscribe().wait_for(|is_paused| !is_paused).await;
     }
 
     /// Says that the roster of this generation is here, and that it takes effect at a step boundary.

@@ -77,6 +77,7 @@ impl Membership {
             });
             if times >= DAMAGES_MAX {
                 let seat = self.seats.remove(seat);
+                self.out_of_sight.gone(worker);
                 self.losses += 1;
                 effects.push(Effect::RecordLost {
                     present: seat.present(),

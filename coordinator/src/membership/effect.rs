@@ -54,6 +54,8 @@ pub enum Effect {
         present: Vec<Present>,
         /// How many are missing.
         missing: usize,
+        /// How many may be at work although nobody hears them: one of them is waited for, or the end of a time.
+        out_of_sight: usize,
     },
     /// Make a generation durable, then announce it to every Watch stream.
     Announce(Roster),

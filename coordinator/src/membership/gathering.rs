@@ -44,6 +44,7 @@ impl Membership {
         }
         self.admit(&candidate)?;
         let replaced = self.holder_of(&candidate);
+        self.note_successor(&candidate);
         self.measure.get_or_insert_with(|| candidate.clone());
         let seat = Seat::new(candidate, now);
         let mut effects = vec![Effect::RecordJoined {
@@ -141,6 +142,9 @@ impl Membership {
                 waited: self.terms.timing.join_timeout.unwrap_or_default(),
             }));
         }
+        if self.blind_until().is_some_and(|at| at <= now) {
+            return self.end_blindness(now);
+        }
         if remind_at > now {
             return vec![];
         }
@@ -159,6 +163,7 @@ impl Membership {
         Effect::Remind {
             present: self.seats.iter().map(Seat::present).collect(),
             missing: needed.saturating_sub(self.seats.len()),
+            out_of_sight: self.out_of_sight(),
         }
     }
 }

@@ -83,7 +83,8 @@ impl Membership {
         };
         let enough = enough.max(1);
         let workers = self.next_ring(enough);
-        if workers.len() < enough {
+        let ring: Vec<WorkerId> = workers.iter().map(|seat| seat.worker()).collect();
+        if workers.len() < enough || !self.excludes_earlier(&ring) {
             return self.wait_for_more(now);
         }
         let members = workers
@@ -103,6 +104,7 @@ impl Membership {
         roster.checkpoint_step = self.checkpoint_step;
         roster.damaged = damaged;
         let is_after_a_wait = matches!(self.phase, Phase::Gathering { .. });
+        self.out_of_sight.announced(&roster);
         let mut next = Running::new(roster.clone());
         if let Phase::Running(running) = &mut self.phase {
             next.suspicions = running.take_suspicions(&roster);
@@ -225,6 +227,9 @@ impl Membership {
             return vec![];
         }
         running.previous = None;
+        if are_all_over {
+            self.out_of_sight.settled(generation.0);
+        }
         self.change_at_boundary(now)
     }
 
@@ -241,6 +246,7 @@ impl Membership {
         };
         // Who did not hear of it goes over at once: some may have, and then the older ring is broken.
         roster.checkpoint_step = self.checkpoint_step;
+        self.out_of_sight.announced(&roster);
         let returns_by = now + self.terms.timing.recovery_grace;
         self.seats = members
             .into_iter()

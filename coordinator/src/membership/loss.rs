@@ -68,6 +68,12 @@ impl Membership {
         if let Some(gap) = self.seats[seat].hear(now, sender.generation, vitals) {
             self.gaps.add(gap);
         }
+        let offered = match &self.phase {
+            Phase::Running(running) => running.at_work().generation().0,
+            Phase::Gathering { .. } | Phase::Finished { .. } => self.generation,
+        };
+        self.out_of_sight
+            .heard(sender.worker, sender.generation.0, offered);
         if sender.generation > self.generation() {
             // A damaged journal has lost a generation. Members take in newer ones only.
             self.generation = sender.generation.0;
@@ -160,6 +166,11 @@ impl Membership {
     pub(super) fn lose(&mut self, now: Duration, seat: usize, evidence: Evidence) -> Vec<Effect> {
         let seat = self.seats.remove(seat);
         let worker = seat.worker();
+        if matches!(evidence, Evidence::LeaseLapsed { .. }) {
+            self.out_of_sight.silent(seat.heard_at);
+        } else {
+            self.out_of_sight.gone(worker);
+        }
         let rank = match &self.phase {
             // A worker that was let go says goodbye when it has gone over; the others go over by themselves.
             Phase::Running(running) if matches!(evidence, Evidence::Left { .. }) => {

@@ -16,6 +16,7 @@
 //! | `gathering` | who may join |
 //! | `generation` | rosters: the ring order, and when one is followed by the next |
 //! | `loss` | what shows that a member is lost, and what follows |
+//! | `out_of_sight` | generations that may be at work although nobody is heard |
 //! | `stall` | who keeps the others waiting |
 //! | `damage` | states that differ |
 //! | `reports` | progress, results, checkpoints, the end |
@@ -30,6 +31,7 @@ mod gaps;
 mod gathering;
 mod generation;
 mod loss;
+mod out_of_sight;
 mod reports;
 mod seat;
 mod snapshot;
@@ -52,6 +54,7 @@ pub use self::event::{Event, Vitals, WatchId};
 use self::gaps::Gaps;
 pub use self::gathering::Present;
 use self::generation::Running;
+use self::out_of_sight::OutOfSight;
 use self::seat::Seat;
 pub use self::timing::Timing;
 pub use self::verdict::{Evidence, Failure, Verdict};
@@ -117,6 +120,7 @@ pub struct Membership {
     /// The newest step after which all members' digests were compared.
     compared_step: Option<u64>,
     gaps: Gaps,
+    out_of_sight: OutOfSight,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -167,6 +171,7 @@ impl Membership {
             damages: BTreeMap::new(),
             compared_step: None,
             gaps: Gaps::default(),
+            out_of_sight: OutOfSight::default(),
             terms,
         };
         if past.is_at_work && !past.members.is_empty() {
@@ -204,7 +209,11 @@ impl Membership {
     pub fn next_deadline(&self) -> Option<Duration> {
         let leases = self.seats.iter().filter_map(|seat| self.lease_end(seat));
         match &self.phase {
-            Phase::Gathering { remind_at, .. } => leases.chain([*remind_at]).chain(self.give_up_at()).min(),
+            Phase::Gathering { remind_at, .. } => leases
+                .chain([*remind_at])
+                .chain(self.give_up_at())
+                .chain(self.blind_until())
+                .min(),
             Phase::Running(running) => leases
                 .chain(running.deadlines())
                 .chain(self.stop_by)

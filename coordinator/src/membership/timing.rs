@@ -15,6 +15,9 @@ pub struct Timing {
     pub watch_grace: Duration,
     /// How much longer than the lease workers have to come back after a restart of the coordinator.
     pub recovery_grace: Duration,
+    /// How long after its last sign of life a worker may progress in a generation that the coordinator does not see; above
+    /// the time after which workers that hear nothing pause.
+    pub out_of_sight: Duration,
     /// The shortest time without progress that counts as a stall.
     pub stall_patience: Duration,
     /// How often it is said who is missing.
@@ -41,6 +44,8 @@ impl Default for Timing {
             watch_grace: Duration::from_secs(2),
             // Workers may have waited for the coordinator for long, and all come at the same time.
             recovery_grace: Duration::from_secs(5),
+            // Workers pause after 45 s without an answer; one that has sent its part of a step by then may still apply it.
+            out_of_sight: Duration::from_secs(60),
             // A first step compiles kernels, an epoch's end writes files: seconds of silence are usual.
             stall_patience: Duration::from_secs(30),
             reminder: Duration::from_secs(10),

@@ -368,7 +368,7 @@ async fn a_rendezvous_says_who_is_missing_and_gives_up_in_time() {
         }
     ));
     let waiting = progress.iter().find_map(|progress| match progress {
-        Progress::Waiting { present, missing } => Some((present[0].host.clone(), *missing)),
+        Progress::Waiting { present, missing, .. } => Some((present[0].host.clone(), *missing)),
         _ => None,
     });
     assert_eq!(waiting, Some(("a".to_owned(), 2)));

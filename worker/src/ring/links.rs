@@ -108,6 +108,11 @@ impl RingLinks {
         }
     }
 
+    /// Waits until the generation was cancelled.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
     /// Checks that the generation goes on: an operation of a ring of one has nobody to hear it from.
     ///
     /// # Errors

@@ -48,6 +48,14 @@ impl Ring {
         &self.group
     }
 
+    /// Waits for something else, at most until the generation ends.
+    pub async fn wait_for(&self, other: impl Future<Output = ()>) {
+        tokio::select! {
+            () = other => {}
+            () = self.links.cancelled() => {}
+        }
+    }
+
     /// Replaces `values` by their sum over all ranks; the same bits on every rank.
     ///
     /// # Errors

@@ -239,6 +239,7 @@ impl Session {
             run,
             worker,
             Arc::clone(&self.pulse),
+            Arc::clone(&self.signals),
         ));
         let route = Route {
             run,

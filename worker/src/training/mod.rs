@@ -282,6 +282,7 @@ impl<'a> Training<'a> {
                 self.sum
                     .add(batches[index].slot, &contribution, &self.state.exponents);
             }
+            self.parts.ring.wait_for(self.parts.signals.resumed()).await;
             self.sum.set_control(self.requests());
             let exchanged = self.sum.exchange(step.step, &mut self.parts.ring).await;
             exchanged.map_err(|source| TrainingError::Ring {

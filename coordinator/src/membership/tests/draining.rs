@@ -62,6 +62,7 @@ fn when_all_ask_at_the_same_time_one_stays_to_the_end() {
     let remind = Effect::Remind {
         present: vec![],
         missing: 1,
+        out_of_sight: 0,
     };
     assert_eq!(
         leave(&mut membership, 3.0, 3, "asked to end"),

@@ -134,6 +134,7 @@ fn while_gathering_it_is_said_who_is_missing_and_a_lost_worker_frees_its_place()
     let remind = Effect::Remind {
         present: vec![present(2, "b")],
         missing: 2,
+        out_of_sight: 0,
     };
     assert_eq!(tick(&mut membership, 10.0), [remind]);
     open_watch(&mut membership, 2, 8);

@@ -152,6 +152,7 @@ fn too_few_workers_wait_and_go_on_when_there_are_enough() {
     let remind = Effect::Remind {
         present: vec![present(1, "b"), present(2, "a")],
         missing: 1,
+        out_of_sight: 0,
     };
     assert_eq!(
         leave(&mut membership, 2.0, 3, ""),

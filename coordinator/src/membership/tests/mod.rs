@@ -6,6 +6,7 @@ mod ending;
 mod gathering;
 mod joining;
 mod loss;
+mod out_of_sight;
 mod reports;
 mod stall;
 mod suspicion;

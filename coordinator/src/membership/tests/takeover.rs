@@ -83,8 +83,14 @@ fn when_all_are_gone_workers_gather_and_generation_numbers_go_on() {
     }
     assert_eq!(announced, [6, 7]);
     assert_eq!(membership.roster(), None);
+    // They may be at work out of sight, for a while after they were expected back.
     let effects = join(&mut membership, 20.0, 4, "c");
-    let Effect::Announce(next) = &effects[1] else {
+    assert!(
+        matches!(effects[1], Effect::Remind { out_of_sight: 3, .. }),
+        "{effects:?}"
+    );
+    let effects = pass(&mut membership, 21.0, 65.0, &[4]);
+    let Some(Effect::Announce(next)) = effects.last() else {
         panic!("no generation begins: {effects:?}");
     };
     assert_eq!(next.generation(), Generation(8));
