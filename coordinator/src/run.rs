@@ -12,15 +12,15 @@ use proto::wire::artifact_service_server::ArtifactServiceServer;
 use proto::wire::checkpoint_service_server::CheckpointServiceServer;
 use proto::wire::coordinator_service_server::CoordinatorServiceServer;
 use proto::wire::operator_service_server::OperatorServiceServer;
-use security::ConnectionLimits;
 use security::network::Listener;
+use security::{ConnectionLimits, Security};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::CoordinatorConfig;
 use crate::membership::{Event, Failure, Membership, Terms, Verdict};
@@ -145,6 +145,11 @@ pub async fn run(
     };
     let mut server = serve(listener.into(), services, &closing, &tasks).await;
     tasks.spawn(keep_time(Arc::clone(&shared)));
+    tasks.spawn(look_for_the_silent(
+        Arc::clone(&shared),
+        config.security.clone(),
+        closing.clone(),
+    ));
     tasks.spawn(pass_on(shutdown, Arc::clone(&shared), closing.clone()));
 
     let server_failed = tokio::select! {
@@ -302,6 +307,27 @@ async fn keep_time(shared: Arc<Shared>) {
     shared.keep_time().await;
 }
 
+/// Asks the hosts of workers that were lost without a sign whether anybody still listens there.
+async fn look_for_the_silent(shared: Arc<Shared>, security: Security, closing: CancellationToken) {
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOKING_PAUSE).await;
+            for (worker, address) in shared.read(Membership::out_of_sight) {
+                let deserted = tokio::time::timeout(LOOKING_PATIENCE, security.is_deserted(&address)).await;
+                if deserted.unwrap_or(false) {
+                    info!(%worker, %address, "nobody listens at the address of a lost worker: its process has ended");
+                    // A fact, so it is never refused.
+                    let _ = shared.handle(Event::FoundDead { worker }).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = closing.cancelled() => {}
+    }
+}
+
 /// Turns the two tokens into events. They are no requests of a worker, so they are never refused.
 async fn pass_on(shutdown: Shutdown, shared: Arc<Shared>, closing: CancellationToken) {
     let pass_on = async {
@@ -360,3 +386,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long open calls have to end after that.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked for lost workers while the run waits for them.
+const LOOKING_PAUSE: Duration = Duration::from_secs(1);
+
+/// A host that is there says within a round trip whether somebody listens.
+const LOOKING_PATIENCE: Duration = Duration::from_secs(2);

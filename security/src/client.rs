@@ -133,6 +133,16 @@ impl Security {
         Ok(self.dial(host, port).await?.local_addr()?.ip())
     }
 
+    /// Whether the host at an address says that nobody listens there. Silence, or no way to it, says nothing.
+    pub async fn is_deserted(&self, address: &Address) -> bool {
+        let endpoint = transport::endpoint(address);
+        let Ok((host, port)) = host_and_port(endpoint.uri()) else {
+            return false;
+        };
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        self.dial(host, port).await.is_err_and(|error| refused(&error))
+    }
+
     async fn loopback_only(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
         for &address in &addresses {

@@ -62,6 +62,11 @@ pub enum Event {
         /// What the system said.
         reason: String,
     },
+    /// Nobody listens any more at the address of a worker that was lost: its process has ended.
+    FoundDead {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// The time of [`next_deadline`](super::Membership::next_deadline) has come.
     DeadlineReached,
 }

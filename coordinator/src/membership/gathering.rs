@@ -163,7 +163,7 @@ impl Membership {
         Effect::Remind {
             present: self.seats.iter().map(Seat::present).collect(),
             missing: needed.saturating_sub(self.seats.len()),
-            out_of_sight: self.out_of_sight(),
+            out_of_sight: self.out_of_sight().len(),
         }
     }
 }

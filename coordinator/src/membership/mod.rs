@@ -194,6 +194,7 @@ impl Membership {
             Event::Left { sender, reason } => self.leave(now, &sender, reason),
             Event::CheckpointCommitted { step } => Ok(self.checkpoint_committed(step)),
             Event::CheckpointRequested => self.request_checkpoint(),
+            Event::FoundDead { worker } => Ok(self.found_dead(now, worker)),
             Event::WasAsleep => {
                 self.forgive(now);
                 Ok(vec![])

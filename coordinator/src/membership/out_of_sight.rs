@@ -98,17 +98,29 @@ impl Membership {
         self.announce(now, proto::Switch::Now, Vec::new())
     }
 
-    /// Number of workers that may be at work out of sight.
-    pub(super) fn out_of_sight(&self) -> usize {
-        let mut workers: Vec<WorkerId> = self
-            .out_of_sight
-            .generations
-            .iter()
-            .flat_map(|(_, members)| members.iter().map(|(worker, _)| *worker))
-            .filter(|worker| self.seat_of(*worker).is_err())
+    /// A process has ended, as its host says.
+    pub(super) fn found_dead(&mut self, now: Duration, worker: WorkerId) -> Vec<Effect> {
+        self.out_of_sight.gone(worker);
+        match &self.phase {
+            Phase::Gathering { needed, .. } if self.generation > 0 && self.seats.len() >= *needed => {
+                self.announce(now, proto::Switch::Now, Vec::new())
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Workers that may be at work out of sight, and where, while a generation waits for them or for a sign that they are dead.
+    pub fn out_of_sight(&self) -> Vec<(WorkerId, Address)> {
+        if !matches!(self.phase, Phase::Gathering { .. }) {
+            return Vec::new();
+        }
+        let generations = self.out_of_sight.generations.iter();
+        let mut workers: Vec<(WorkerId, Address)> = generations
+            .flat_map(|(_, members)| members.iter().cloned())
+            .filter(|(worker, _)| self.seat_of(*worker).is_err())
             .collect();
-        workers.sort_unstable();
-        workers.dedup();
-        workers.len()
+        workers.sort_by_key(|(worker, _)| *worker);
+        workers.dedup_by_key(|(worker, _)| *worker);
+        workers
     }
 }

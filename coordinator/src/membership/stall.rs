@@ -43,7 +43,7 @@ impl Membership {
         let mut busy = blocking.iter();
         let culprit = busy
             .find(|&&seat| self.seats[seat].activity != Activity::Waiting)
-            .or(blocking.first().filter(|_| blocking.len() < unfinished.len()))
+            .or_else(|| blocking.first().filter(|_| blocking.len() < unfinished.len()))
             .copied();
         let still_for = |seat: usize| now.saturating_sub(self.seats[seat].progress_at);
         if let Some(seat) = culprit {

@@ -46,7 +46,9 @@ pub(super) fn check(history: &[Entry], plan: &Plan) -> Result<(), String> {
                 ));
             }
         }
-        let planned = plan.step(step).ok_or(format!("step {step} is not planned"))?;
+        let planned = plan
+            .step(step)
+            .ok_or_else(|| format!("step {step} is not planned"))?;
         let epoch = epochs.entry(planned.epoch).or_default();
         epoch.extend(slots.into_values().flatten());
         if planned.is_last_of_epoch {

@@ -69,7 +69,8 @@ fn another_process_at_its_address_shows_that_one_has_ended() {
         ..candidate(3, "b")
     };
     let second = membership.handle(seconds(7.0), Event::Joined(successor)).unwrap();
-    assert!(begun(&first).or(begun(&second)).is_some(), "{first:?} {second:?}");
+    let ring = begun(&first).or_else(|| begun(&second));
+    assert!(ring.is_some(), "{first:?} {second:?}");
 }
 
 #[test]
@@ -87,4 +88,21 @@ fn a_member_that_is_known_to_be_dead_leaves_nothing_out_of_sight() {
     }
     let effects = join(&mut membership, 6.0, 4, "c");
     assert_eq!(begun(&effects), Some(vec![WorkerId::from_u128(4)]));
+}
+
+#[test]
+fn a_process_that_is_found_dead_is_waited_for_no_longer() {
+    let mut membership = blind();
+    let found = |membership: &mut Membership, worker| {
+        let worker = WorkerId::from_u128(worker);
+        membership
+            .handle(seconds(7.0), Event::FoundDead { worker })
+            .unwrap()
+    };
+    assert_eq!(membership.out_of_sight().len(), 3);
+    assert_eq!(begun(&found(&mut membership, 1)), None);
+    assert_eq!(
+        begun(&found(&mut membership, 2)),
+        Some(vec![WorkerId::from_u128(4)])
+    );
 }
