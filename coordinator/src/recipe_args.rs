@@ -30,6 +30,17 @@ pub struct RecipeArgs {
     pub weights: Option<String>,
     #[arg(long, value_name = "LAYERS", help = described("First layers whose parameters and statistics stay as they start", |r| r.freeze))]
     pub freeze: Option<u32>,
+    #[arg(long, value_name = "FRACTION", help = described("Part of the training images that is used: the first ones by name", |r| r.fraction))]
+    pub fraction: Option<f64>,
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        help = "Only objects of these classes, by number [default: all]"
+    )]
+    pub classes: Option<Vec<u32>>,
+    #[arg(long, alias = "single_cls", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help = described("Train on all objects as one class", |r| r.single_cls))]
+    pub single_cls: Option<bool>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
@@ -221,7 +232,10 @@ impl RecipeArgs {
                 checkpoint_every,
                 save_period,
                 digest_every,
-                freeze
+                freeze,
+                fraction,
+                classes,
+                single_cls
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);
@@ -295,6 +309,8 @@ mod tests {
         }
         assert_eq!(parse(&["--cos-lr"]).cos_lr, Some(true));
         assert_eq!(parse(&["--cos_lr=false"]).cos_lr, Some(false));
+        assert_eq!(parse(&["--single_cls"]).single_cls, Some(true));
+        assert_eq!(parse(&["--classes", "2,0"]).classes, Some(vec![2, 0]));
     }
 
     #[test]

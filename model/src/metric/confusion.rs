@@ -75,7 +75,12 @@ impl ConfusionMatrix {
     pub fn normalised(&self) -> Vec<Vec<f64>> {
         let sum = |there: usize| self.cells.iter().map(|row| row[there]).sum::<u64>().max(1) as f64;
         let sums: Vec<f64> = (0..self.cells.len()).map(sum).collect();
-        let share = |row: &Vec<u64>| row.iter().zip(&sums).map(|(&count, sum)| count as f64 / sum).collect();
+        let share = |row: &Vec<u64>| {
+            row.iter()
+                .zip(&sums)
+                .map(|(&count, sum)| count as f64 / sum)
+                .collect()
+        };
         self.cells.iter().map(share).collect()
     }
 }
@@ -148,10 +153,7 @@ mod tests {
         // Both point at the first object, the second one's overlap is smaller; it would also reach the second object.
         let detections = [detection(0.0, 0.9, 0), detection(1.0, 0.8, 0)];
         let truths = [truth(0.0, 0), truth(4.0, 0)];
-        assert_eq!(
-            matrix(&detections, &truths),
-            [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
-        );
+        assert_eq!(matrix(&detections, &truths), [[1, 0, 1], [0, 0, 0], [1, 0, 0]]);
     }
 
     #[test]
