@@ -74,7 +74,17 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
 
     let json = ringmaster(
         folder.path(),
-        &["val", "--weights", &weights, "--json", "--device", "cpu"],
+        &[
+            "val",
+            "--weights",
+            &weights,
+            "--json",
+            "--no-plots",
+            "--device",
+            "cpu",
+            "--project",
+            &project,
+        ],
     );
     let json: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     for key in ["precision", "recall", "map50", "map50_95"] {
@@ -82,7 +92,19 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
         assert!((0.0..=1.0).contains(&figure), "{key} is {figure}");
     }
     assert!(json["map50"].as_f64().unwrap() > 0.1, "{json}");
-    let table = ringmaster(folder.path(), &["val", "--weights", &weights, "--device", "cpu"]);
+    assert!(!folder.path().join("runs/val").exists(), "nothing was asked for");
+    let table = ringmaster(
+        folder.path(),
+        &[
+            "val",
+            "--weights",
+            &weights,
+            "--device",
+            "cpu",
+            "--project",
+            &project,
+        ],
+    );
     assert!(
         ["circle", "square", "triangle", "cross"]
             .iter()

@@ -17,4 +17,4 @@ mod summary;
 pub use coco::{CocoImage, CocoMetrics, CocoTruth, coco_metrics};
 pub use confusion::{CONFIDENCE as CONFUSION_CONFIDENCE, ConfusionMatrix};
 pub use evidence::{Correct, DetectionEvidence, ImageEvidence, THRESHOLDS, match_detections};
-pub use summary::{ClassCurves, ClassMetrics, Metrics, class_curves, summarise};
+pub use summary::{ClassCurves, ClassMetrics, Metrics, class_curves, smooth, summarise};

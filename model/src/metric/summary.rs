@@ -53,7 +53,7 @@ pub struct ClassMetrics {
 /// When a class is not below `classes`.
 pub fn summarise(images: &[ImageEvidence], classes: usize) -> Metrics {
     let curves = class_curves(images, classes);
-    let best = argmax(&box_filter(&mean_f1(&curves), SMOOTHING_WINDOW));
+    let best = argmax(&smooth(&mean_f1(&curves)));
     let per_class: Vec<ClassMetrics> = curves.iter().map(|curves| curves.at(best)).collect();
     let mean = |figure: fn(&ClassMetrics) -> f64| {
         per_class.iter().map(figure).sum::<f64>() / per_class.len().max(1) as f64
@@ -92,6 +92,11 @@ pub fn class_curves(images: &[ImageEvidence], classes: usize) -> Vec<ClassCurves
             ClassCurves::new(class as u32, truths, detections)
         })
         .collect()
+}
+
+/// Returns a curve over the confidence grid, smoothed as it is before its maximum is looked for.
+pub fn smooth(curve: &[f64]) -> Vec<f64> {
+    box_filter(curve, SMOOTHING_WINDOW)
 }
 
 /// Precision and recall of one class at overlap 0.5, and its average precisions.
