@@ -71,7 +71,12 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let recipe = match &args.resume {
         Some(run) => recipe_of(run, &args)?,
-        None => with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?,
+        None => {
+            if let Some(remark) = args.recipe.remark()? {
+                eprintln!("{remark}");
+            }
+            with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?
+        }
     };
     let training_set = check(&recipe, &args)?;
     let pictures = args

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `validate` | the allowed range of every value |
 //! | `file` | TOML in and out, the digest |
+//! | `ultralytics` | `args.yaml` in |
 //! | `convert` | to and from the wire message |
 //! | `error` | what can be wrong, in one sentence |
 //! | `named` | choices by name: optimizers, sums |
@@ -16,12 +17,14 @@ mod convert;
 mod error;
 mod file;
 mod named;
+mod ultralytics;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RecipeError;
 pub use self::named::{OptimizerKind, SumKind};
+pub use self::ultralytics::Imported;
 pub use self::validate::MODELS;
 
 /// All hyper-parameters of a run. Defaults are in [`Recipe::default`], allowed ranges in [`Recipe::validate`].
