@@ -10,6 +10,7 @@ use data::{
     AugmentConfig, Dataset, Limits, LoaderConfig, PictureCache, SampleId, SlotJob, Split, TrainLoader,
 };
 use serde::Serialize;
+use worker::prepare::CACHE_BYTES;
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Decoding, mosaic, affine, colours: training pictures a second. Nothing is kept in memory between epochs
+    /// Decoding, mosaic, affine, colours: training pictures a second, beginning with nothing in memory
     Loader(LoaderArgs),
 }
 
@@ -41,8 +42,8 @@ struct LoaderArgs {
     /// Passes over the training set
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     epochs: NonZeroUsize,
-    /// Megabytes of decoded pictures that are kept
-    #[arg(long, value_name = "MB", default_value_t = 0)]
+    /// Megabytes of decoded pictures that are kept; the default is what a worker keeps
+    #[arg(long, value_name = "MB", default_value_t = CACHE_BYTES >> 20)]
     cache_mb: u64,
     /// Print one JSON object
     #[arg(long)]

@@ -250,7 +250,7 @@ impl RecipeArgs {
     /// When the file cannot be read or understood.
     pub fn remark(&self) -> Result<Option<String>, RecipeArgsError> {
         let Imported { ignored, .. } = self.import()?;
-        let path = self.config.as_deref().unwrap_or(Path::new(""));
+        let path = self.config.as_deref().unwrap_or_else(|| Path::new(""));
         let sentence = || {
             let keys = ignored.join(", ");
             format!(

@@ -248,4 +248,4 @@ const BITS_MIN: u32 = 21;
 const SKIPPED_SHOWN: usize = 10;
 
 /// Decoded pictures kept in memory for each split; beyond it they are decoded anew each time.
-const CACHE_BYTES: u64 = 1 << 30;
+pub const CACHE_BYTES: u64 = 1 << 30;
