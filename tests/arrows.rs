@@ -5,7 +5,7 @@
 use std::process::Command;
 
 /// Crate, and packages that must not be anywhere below it; with a star the family too: `burn*` is also burn-tensor.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     (
         "collective",
         &[
@@ -56,6 +56,20 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
             "data",
             "model",
             "security",
+            "coordinator",
+            "worker",
+        ],
+    ),
+    (
+        "plots",
+        &[
+            "burn*",
+            "tokio*",
+            "serde*",
+            "collective",
+            "data",
+            "model",
+            "proto",
             "coordinator",
             "worker",
         ],

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use data::{Limits, Picture};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{Cluster, Process};
@@ -74,7 +75,17 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
 
     let json = ringmaster(
         folder.path(),
-        &["val", "--weights", &weights, "--json", "--device", "cpu"],
+        &[
+            "val",
+            "--weights",
+            &weights,
+            "--json",
+            "--no-plots",
+            "--device",
+            "cpu",
+            "--project",
+            &project,
+        ],
     );
     let json: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     for key in ["precision", "recall", "map50", "map50_95"] {
@@ -82,12 +93,46 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
         assert!((0.0..=1.0).contains(&figure), "{key} is {figure}");
     }
     assert!(json["map50"].as_f64().unwrap() > 0.1, "{json}");
-    let table = ringmaster(folder.path(), &["val", "--weights", &weights, "--device", "cpu"]);
+    assert!(!folder.path().join("runs/val").exists(), "nothing was asked for");
+    let table = ringmaster(
+        folder.path(),
+        &[
+            "val",
+            "--weights",
+            &weights,
+            "--device",
+            "cpu",
+            "--project",
+            &project,
+        ],
+    );
     assert!(
         ["circle", "square", "triangle", "cross"]
             .iter()
             .all(|name| table.contains(name)),
         "{table}"
+    );
+    pictures(
+        &folder.path().join("runs/val"),
+        &[
+            ("BoxPR_curve.png", [1350, 900]),
+            ("BoxP_curve.png", [1350, 900]),
+            ("BoxR_curve.png", [1350, 900]),
+            ("BoxF1_curve.png", [1350, 900]),
+            ("confusion_matrix.png", [1190, 1002]),
+            ("confusion_matrix_normalized.png", [1190, 1002]),
+            ("val_batch0_labels.jpg", [1280, 1280]),
+            ("val_batch2_pred.jpg", [1280, 1280]),
+        ],
+    );
+    pictures(
+        &folder.path().join("runs/train"),
+        &[
+            ("results.png", [2000, 720]),
+            ("labels.jpg", [1400, 1400]),
+            ("train_batch0.jpg", [1280, 1280]),
+            ("train_batch2.jpg", [1280, 1280]),
+        ],
     );
 
     let predict = [
@@ -97,6 +142,8 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
         "--source",
         "shapes",
         "--save-json",
+        "--save-txt",
+        "--save-conf",
         "--device",
         "cpu",
     ];
@@ -110,6 +157,129 @@ fn a_run_from_a_recipe_file_can_be_measured_hashed_and_looked_at() {
     let detections = |picture: &Value| picture["detections"].as_array().unwrap().len();
     assert!(found.as_array().unwrap().iter().map(detections).sum::<usize>() > 0);
     assert!(folder.path().join("runs/predict/shapes-047.png").is_file());
+    for picture in found.as_array().unwrap() {
+        let name = Path::new(picture["image"].as_str().unwrap()).with_extension("txt");
+        let lines = fs::read_to_string(folder.path().join("runs/predict/labels").join(name));
+        assert_eq!(lines.unwrap_or_default().lines().count(), detections(picture));
+    }
+}
+
+/// Checks that pictures are there, of these sizes, and hold more than one colour.
+fn pictures(folder: &Path, expected: &[(&str, [u32; 2])]) {
+    for (name, size) in expected {
+        let picture = Picture::read(&folder.join(name), &Limits::default()).expect(name);
+        assert_eq!([picture.width, picture.height], *size, "{name}");
+        let mut pixels = picture.rgb.chunks_exact(3);
+        let other = pixels.clone().filter(|pixel| *pixel != &picture.rgb[..3]).count();
+        assert!(other * 100 > pixels.len(), "{name} is nearly blank");
+        assert!(
+            pixels.any(|pixel| pixel[0] != pixel[1] || pixel[1] != pixel[2]),
+            "{name} is grey"
+        );
+    }
+}
+
+#[test]
+fn a_run_on_a_part_of_the_data_is_measured_the_same_way_and_drawn_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let data = tests::write_shapes(&folder.path().join("data"), 24);
+    let args = format!(
+        "task: detect\nmode: train\nmodel: yolov8n.yaml\ndata: {}\nepochs: 1\nimgsz: 64\nbatch: 4\nfraction: 0.5\n\
+         device: '0'\npretrained: true\nplots: true\n",
+        data.display()
+    );
+    fs::write(folder.path().join("args.yaml"), args).unwrap();
+    let (args, project, data) = (path("args.yaml"), path("runs"), data.display().to_string());
+    let train = [
+        "train",
+        "--workers",
+        "2",
+        "--device",
+        "cpu",
+        "--cfg",
+        &args,
+        "--classes",
+        "0,2",
+        "--single-cls",
+    ];
+    let output = ringmaster(
+        folder.path(),
+        &[&train[..], &["--project", &project, "--no-plots"]].concat(),
+    );
+    assert!(output.contains("do not matter here: device"), "{output}");
+    assert!(output.contains("12 train images"), "half of them: {output}");
+    let run = folder.path().join("runs/train");
+    let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
+    for line in [
+        "fraction = 0.5",
+        "classes = [0, 2]",
+        "single_cls = true",
+        "epochs = 1",
+    ] {
+        assert!(recipe.contains(line), "{line} in {recipe}");
+    }
+    assert!(!run.join("results.png").exists() && !run.join("labels.jpg").exists());
+    ringmaster(folder.path(), &["plot", &path("runs/train")]);
+    pictures(
+        &run,
+        &[("results.png", [2000, 720]), ("labels.jpg", [1400, 1400])],
+    );
+
+    let weights = path("runs/train/weights/last.safetensors");
+    let val = [
+        "val",
+        "--weights",
+        &weights,
+        "--data",
+        &data,
+        "--device",
+        "cpu",
+        "--project",
+        &project,
+        "--save-json",
+        "--no-plots",
+        "--json",
+        "--conf",
+        "0.0001",
+        "--max-det",
+        "5",
+    ];
+    let selected = ringmaster(
+        folder.path(),
+        &[&val[..], &["--single-cls", "--classes", "0,2"]].concat(),
+    );
+    let report: Value = serde_json::from_str(selected.lines().last().unwrap()).unwrap();
+    let all: usize = labels(&folder.path().join("data/labels"), &["0", "2"]);
+    assert_eq!(report["instances"], all, "objects of the selected classes");
+    let results = fs::read_to_string(folder.path().join("runs/val/predictions.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    for result in results.as_array().unwrap() {
+        assert_eq!(result["category_id"], 1);
+        assert_eq!(result["bbox"].as_array().unwrap().len(), 4);
+        assert!(result["image_id"].as_u64().unwrap() < 24 && result["score"].as_f64().unwrap() <= 1.0);
+    }
+    assert!(!folder.path().join("runs/val/BoxPR_curve.png").exists());
+    let ended = Process::start(Path::new(PROGRAM), &val, &folder.path().join("refused.log"));
+    let ended = ended.wait(Duration::from_secs(60));
+    assert_ne!(ended.code, Some(0));
+    assert!(
+        ended.output.contains("the weights were trained on item"),
+        "{}",
+        ended.output
+    );
+}
+
+/// Returns the number of objects of these classes in a folder of label files.
+fn labels(folder: &Path, classes: &[&str]) -> usize {
+    let files = fs::read_dir(folder).unwrap();
+    let count = |text: String| {
+        let of_line = |line: &str| classes.contains(&line.split(' ').next().unwrap());
+        text.lines().filter(|line| of_line(line)).count()
+    };
+    files
+        .map(|file| count(fs::read_to_string(file.unwrap().path()).unwrap()))
+        .sum()
 }
 
 #[test]

@@ -7,23 +7,27 @@
 //! | [`train`] | a coordinator and worker processes on this machine |
 //! | [`val`] | metrics of a weights file on a data set |
 //! | [`predict`] | pictures with boxes on them |
+//! | [`plot`] | pictures of a run |
 //! | [`export`] | a weights file for other runtimes |
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
 //! | [`checkpoint`] | a checkpoint, now |
 //! | [`stop`] | ends a run at a step boundary |
 //! | [`health`] | whether a coordinator or worker serves |
+//! | [`bench`] | how fast a part is here |
 //! | [`certs`] | makes an authority and issues certificates |
 //! | `coordinator`, `worker` | the same code as the programs of those names |
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod bench;
 mod certs;
 mod checkpoint;
-mod draw;
 mod export;
 mod hash;
 mod health;
+mod outputs;
+mod plot;
 mod predict;
 mod status;
 mod stop;
@@ -54,6 +58,8 @@ enum Command {
     Val(val::Args),
     /// Find objects in pictures
     Predict(predict::Args),
+    /// Draw the pictures of a run: results by epoch, labels, first batches
+    Plot(plot::Args),
     /// Write a weights file for other runtimes (ONNX)
     Export(export::Args),
     /// Print the SHA-256 of a weights file or of a run's training state
@@ -66,6 +72,8 @@ enum Command {
     Stop(stop::Args),
     /// Check that a coordinator or worker serves: exit code 0 when it does
     Health(health::Args),
+    /// Measure how fast a part is on this machine
+    Bench(bench::Args),
     /// Make a certificate authority, and issue certificates
     Certs(certs::Args),
     /// Coordinate workers on other machines; the same as the program `coordinator`
@@ -90,18 +98,47 @@ fn image_size(asked: Option<u32>, weights: &Weights) -> anyhow::Result<u32> {
     Ok(size)
 }
 
+/// Refuses what is no fraction.
+fn check_fractions(flags: &[(&str, f32)]) -> anyhow::Result<()> {
+    for (flag, value) in flags {
+        ensure!(
+            (0.0..=1.0).contains(value),
+            "{flag} {value} is not between 0 and 1"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses classes that the weights do not know.
+fn check_classes(classes: Option<&[u32]>, names: &[String]) -> anyhow::Result<()> {
+    let unknown = classes
+        .unwrap_or_default()
+        .iter()
+        .find(|&&class| class as usize >= names.len());
+    if let Some(class) = unknown {
+        anyhow::bail!(
+            "--classes {class}: the weights know 0 to {}: {}",
+            names.len() - 1,
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => return exit(train::main(*args)),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
+        Command::Plot(args) => plot::main(&args),
         Command::Export(args) => export::main(&args),
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Checkpoint(args) => checkpoint::main(&args),
         Command::Stop(args) => stop::main(&args),
         Command::Health(args) => health::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Certs(args) => certs::main(&args),
         Command::Coordinator(args) => return coordinator::command::main(*args),
         Command::Worker(args) => return worker::command::main(args),

@@ -11,10 +11,12 @@ use image::RgbImage;
 use model::device::open_device;
 use model::nms::{Detection, NmsConfig, nms};
 use model::yolo::{MAX_STRIDE, Yolo};
+use plots::{LabelledBox, draw_boxes};
 use serde::Serialize;
 
-use crate::draw::{LabelledBox, draw_boxes};
-use crate::{image_size, load_weights};
+use crate::outputs::label_file::label_lines;
+use crate::outputs::tiles::labelled;
+use crate::{check_classes, check_fractions, image_size, load_weights};
 
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
@@ -35,14 +37,20 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0.7)]
     iou: f32,
     /// Most detections per picture
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, alias = "max_det", default_value_t = 300)]
     max_det: usize,
     /// Only these classes, by number
     #[arg(long, value_name = "N", value_delimiter = ',')]
     classes: Option<Vec<u32>>,
     /// Also write detections.json
-    #[arg(long)]
+    #[arg(long, alias = "save_json")]
     save_json: bool,
+    /// Also write labels/NAME.txt for each picture: class x y width height, as fractions of the picture
+    #[arg(long, alias = "save_txt")]
+    save_txt: bool,
+    /// Write the score behind each of these lines
+    #[arg(long, alias = "save_conf")]
+    save_conf: bool,
     /// Folder that holds the results' folder
     #[arg(long, value_name = "DIR", default_value = coordinator::DEFAULT_PROJECT)]
     project: PathBuf,
@@ -79,24 +87,12 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let weights = load_weights(&args.weights)?;
     let names = &weights.metadata.names;
     let image_size = image_size(args.imgsz, &weights)?;
-    for (flag, value) in [("--conf", args.conf), ("--iou", args.iou)] {
-        ensure!(
-            (0.0..=1.0).contains(&value),
-            "{flag} {value} is not between 0 and 1"
-        );
-    }
-    if let Some(class) = args
-        .classes
-        .iter()
-        .flatten()
-        .find(|&&class| class as usize >= names.len())
-    {
-        anyhow::bail!(
-            "--classes {class}: the weights know 0 to {}: {}",
-            names.len() - 1,
-            names.join(", ")
-        );
-    }
+    check_fractions(&[("--conf", args.conf), ("--iou", args.iou)])?;
+    check_classes(args.classes.as_deref(), names)?;
+    ensure!(
+        args.save_txt || !args.save_conf,
+        "--save-conf adds to what --save-txt writes; give that, too"
+    );
     let pictures = Pictures::find(&args.source)?;
     let device = open_device(&args.device, args.threads)?;
     let mut yolo = Yolo::new(weights.metadata.kind, names.len(), &device);
@@ -126,6 +122,10 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
             Some(folder) => folder,
             none => none.insert(claim(&args.project, &args.name)?),
         };
+        if args.save_txt {
+            let lines = label_lines(&detections, (picture.width, picture.height), args.save_conf);
+            write_labels(folder, &name, &lines)?;
+        }
         write_picture(&folder.join(&name), picture, &detections, names)?;
         reports.push(report(name, &detections, names));
     }
@@ -172,21 +172,29 @@ fn summary(detections: &[Detection], names: &[String]) -> String {
     }
 }
 
+/// Writes `labels/NAME.txt`, or nothing for a picture in which nothing was found.
+fn write_labels(folder: &Path, picture: &str, lines: &str) -> anyhow::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let labels = folder.join("labels");
+    let path = labels.join(picture).with_extension("txt");
+    fs::create_dir_all(&labels)
+        .and_then(|()| fs::write(&path, lines))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 fn write_picture(
     path: &Path,
     picture: Picture,
     detections: &[Detection],
     names: &[String],
 ) -> anyhow::Result<()> {
-    let boxes: Vec<_> = detections
+    let boxes: Vec<LabelledBox> = detections
         .iter()
         // The best is drawn last, on top.
         .rev()
-        .map(|found| LabelledBox {
-            xyxy: found.xyxy,
-            class: found.class,
-            label: format!("{} {:.2}", names[found.class as usize], found.score),
-        })
+        .map(|found| labelled(names, found.class, found.xyxy, Some(found.score)))
         .collect();
     // Invariant: a picture holds three bytes a pixel.
     let mut canvas = RgbImage::from_raw(picture.width, picture.height, picture.rgb).expect("a whole picture");

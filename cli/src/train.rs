@@ -27,8 +27,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use worker::prepare::selection;
 
 use crate::load_weights;
+use crate::outputs::PlotArgs;
+
+use self::pictures::Pictures;
+
+mod pictures;
 
 /// Arguments of `train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,6 +60,8 @@ pub(crate) struct Args {
     /// Number of checkpoints that are kept
     #[arg(long, value_name = "N", default_value_t = coordinator::DEFAULT_KEEP)]
     keep: usize,
+    #[command(flatten)]
+    plots: PlotArgs,
     /// All hyper-parameters. Without `--data`, and with `--data shapes`, the defaults are those of the demo: 96 pixels,
     /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic
     #[command(flatten)]
@@ -63,14 +71,23 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let recipe = match &args.resume {
         Some(run) => recipe_of(run, &args)?,
-        None => with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?,
+        None => {
+            if let Some(remark) = args.recipe.remark()? {
+                eprintln!("{remark}");
+            }
+            with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?
+        }
     };
-    check(&recipe, &args)?;
+    let training_set = check(&recipe, &args)?;
+    let pictures = args
+        .plots
+        .are_wanted()
+        .then(|| Pictures::new(&recipe, training_set));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let (summary, best) = runtime.block_on(train(&recipe, &args))?;
+    let (summary, best) = runtime.block_on(train(&recipe, &args, pictures))?;
     next_steps(&recipe, &summary, best.as_ref());
     if summary.is_resumable {
         println!("resume with: --resume {}", summary.directory.path().display());
@@ -119,26 +136,32 @@ fn with_weights_model(mut recipe: RecipeArgs) -> anyhow::Result<RecipeArgs> {
     Ok(recipe)
 }
 
-/// Opens what the workers will open, so that a mistake is one sentence here and nothing is begun.
-fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<()> {
+/// Opens what the workers will open, so that a mistake is one sentence here and nothing is begun. Returns the training
+/// set.
+fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<Arc<Dataset>> {
     for worker in 0..args.workers.get() {
         open_device(&device_of(&args.device, worker), None)?;
     }
-    let mut names = Vec::new();
-    for split in [Split::Train, Split::Val] {
-        let dataset = Dataset::open(&recipe.data, split, &Limits::default())?;
+    let open = |split| -> anyhow::Result<Dataset> {
+        let dataset = Dataset::open(&recipe.data, split, &Limits::default())?.select(&selection(recipe))?;
         eprintln!("{}", dataset.description());
-        names.clone_from(&dataset.names);
-    }
+        Ok(dataset)
+    };
+    let training_set = open(Split::Train)?;
+    open(Split::Val)?;
     if let Some(path) = &recipe.weights {
-        let (_, report) = transfer(&load_weights(path.as_ref())?, &names, recipe.seed);
+        let (_, report) = transfer(&load_weights(path.as_ref())?, &training_set.names, recipe.seed);
         eprintln!("start from {path}\n{report}");
     }
-    Ok(())
+    Ok(Arc::new(training_set))
 }
 
 /// Runs coordinator and workers to the end, and returns the best epoch too.
-async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Option<EpochReport>)> {
+async fn train(
+    recipe: &Recipe,
+    args: &Args,
+    mut pictures: Option<Pictures>,
+) -> anyhow::Result<(RunSummary, Option<EpochReport>)> {
     let mut config = CoordinatorConfig::new(recipe.clone(), args.workers.get())?;
     config.project.clone_from(&args.project);
     config.name.clone_from(&args.name);
@@ -181,6 +204,9 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
                 .threads
                 .or(earlier)
                 .unwrap_or_else(|| fair_share(args.workers));
+            if let Some(pictures) = &mut pictures {
+                pictures.begin(directory);
+            }
             for worker in 0..args.workers.get() {
                 let (child, log) = start_worker(args, &address, directory, worker, threads)?;
                 workers.spawn(watch(child, log, Arc::clone(&crew)));
@@ -203,6 +229,9 @@ async fn train(recipe: &Recipe, args: &Args) -> anyhow::Result<(RunSummary, Opti
     }
     drop(workers);
     console.await.context("the console panicked")?;
+    if let Some(pictures) = pictures {
+        pictures.finish();
+    }
     match result {
         Ok(summary) => Ok((summary, best)),
         Err(RunError::Failed { directory, failure }) => {

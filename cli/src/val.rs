@@ -1,11 +1,13 @@
-//! `ringmaster val`: metrics of a weights file on a data set.
+//! `ringmaster val`: metrics of a weights file on a data set, with pictures of them.
 
+use std::fs;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use data::{Dataset, Limits, PictureCache, Split, ValLoader, val_batches};
+use coordinator::run_directory::claim;
+use data::{Dataset, Limits, PictureCache, Selection, Split, ValLoader, val_batches};
 use model::device::open_device;
 use model::metric::{ClassMetrics, Metrics, summarise};
 use model::nms::NmsConfig;
@@ -14,7 +16,12 @@ use worker::compute::loader_config;
 use worker::training::learner::Learner;
 use worker::yolo::YoloLearner;
 
-use crate::{image_size, load_weights};
+use self::findings::Findings;
+use crate::outputs::PlotArgs;
+use crate::outputs::curves::draw_validation;
+use crate::{check_classes, check_fractions, image_size, load_weights};
+
+mod findings;
 
 /// Arguments of `val`.
 #[derive(Debug, clap::Args)]
@@ -34,12 +41,32 @@ pub(crate) struct Args {
     /// Images per batch
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(15))]
     batch: NonZeroUsize,
+    /// Lowest score of a detection that counts
+    #[arg(long, default_value_t = 0.001)]
+    conf: f32,
     /// Overlap above which of two boxes of a class the weaker one is dropped
     #[arg(long, default_value_t = 0.7)]
     iou: f32,
     /// Most detections per image
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, alias = "max_det", default_value_t = 300)]
     max_det: usize,
+    /// Only these classes, by number
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    classes: Option<Vec<u32>>,
+    /// All objects are one class, for weights that were trained so
+    #[arg(long, alias = "single_cls")]
+    single_cls: bool,
+    /// Also write predictions.json, the detections as COCO's evaluation reads them
+    #[arg(long, alias = "save_json")]
+    save_json: bool,
+    /// Folder that holds the results' folder
+    #[arg(long, value_name = "DIR", default_value = coordinator::DEFAULT_PROJECT)]
+    project: PathBuf,
+    /// Name of the results' folder; a number is added when it is taken
+    #[arg(long, default_value = "val")]
+    name: String,
+    #[command(flatten)]
+    plots: PlotArgs,
     /// Device to compute on, as for `worker`
     #[arg(long, default_value = "auto")]
     device: String,
@@ -84,7 +111,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let weights = load_weights(&args.weights)?;
     let names = weights.metadata.names.clone();
     let image_size = image_size(args.imgsz, &weights)?;
-    let dataset = Arc::new(Dataset::open(&args.data, args.split.into(), &Limits::default())?);
+    check_fractions(&[("--conf", args.conf), ("--iou", args.iou)])?;
+    if !args.single_cls {
+        check_classes(args.classes.as_deref(), &names)?;
+    }
+    let dataset = Arc::new(open(args)?);
     ensure!(
         dataset.names == names,
         "{} has the classes {}, the weights were trained on {}",
@@ -94,8 +125,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     );
     let device = open_device(&args.device, args.threads)?;
     let nms = NmsConfig {
+        confidence: args.conf,
         iou: args.iou,
         max_detections: args.max_det,
+        // Of one class, all are wanted.
+        classes: args.classes.clone().filter(|_| !args.single_cls),
         ..NmsConfig::validation()
     };
     let mut learner =
@@ -104,12 +138,32 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 
     let jobs = val_batches(&dataset, image_size, args.batch.get());
     let cache = Arc::new(PictureCache::new(Arc::clone(&dataset), image_size, 0));
-    let mut images = Vec::with_capacity(dataset.len());
+    // A folder is made for what goes into it only.
+    let folder = (args.plots.are_wanted() || args.save_json)
+        .then(|| claim(&args.project, &args.name))
+        .transpose()?;
+    let drawn_to = folder.as_deref().filter(|_| args.plots.are_wanted());
+    let mut findings = Findings::new(Arc::clone(&dataset), args.save_json);
     for batch in ValLoader::start(cache, jobs.into_iter(), loader_config()) {
-        images.extend(learner.evaluate(&batch?).images);
+        let batch = batch?;
+        let found = learner.detect(&batch);
+        findings.add(&batch, &found);
+        if let Some(folder) = drawn_to {
+            findings.draw_batch(folder, &batch, &found)?;
+        }
     }
-    let metrics = summarise(&images, names.len());
+    let images = &findings.images;
+    let metrics = summarise(images, names.len());
     let instances = images.iter().map(|image| image.truth_classes.len()).sum();
+    if let Some(folder) = drawn_to {
+        draw_validation(folder, &names, images, &findings.confusion)?;
+    }
+    if let (Some(folder), true) = (&folder, args.save_json) {
+        write_json(&folder.join("predictions.json"), &findings.results)?;
+    }
+    if let Some(folder) = &folder {
+        eprintln!("results are in {}", folder.display());
+    }
     if args.json {
         let report = Report {
             precision: metrics.precision,
@@ -124,6 +178,21 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         print_table(&metrics, &names, images.len(), instances);
     }
     Ok(())
+}
+
+/// Opens the data as the weights were trained on it.
+fn open(args: &Args) -> anyhow::Result<Dataset> {
+    let selection = Selection {
+        classes: args.classes.clone().unwrap_or_default(),
+        single_class: args.single_cls,
+        ..Selection::default()
+    };
+    Ok(Dataset::open(&args.data, args.split.into(), &Limits::default())?.select(&selection)?)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let json = serde_json::to_vec(value).context("cannot write JSON")?;
+    fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn print_table(metrics: &Metrics, names: &[String], images: usize, instances: usize) {

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use proto::Recipe;
 use security::{Role, SecurityArgs};
 use tokio::sync::mpsc;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{CoordinatorConfig, DEFAULT_KEEP, DEFAULT_NAME, DEFAULT_PROJECT};
@@ -169,6 +170,9 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<ExitCode
     runtime.block_on(async {
         let console = Console::new(config.recipe.epochs);
         log_to(&console, args.log_format);
+        if let Some(remark) = args.recipe.remark()? {
+            warn!("{remark}");
+        }
         let shutdown = Shutdown::on_signals().context("cannot handle signals")?;
         let listen_on = args
             .listen

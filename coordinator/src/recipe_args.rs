@@ -5,9 +5,9 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use proto::{OptimizerKind, Recipe, RecipeError, SumKind};
+use proto::{Imported, OptimizerKind, Recipe, RecipeError, SumKind};
 use thiserror::Error;
 
 /// Every recipe argument, for a command to flatten. Each field overrides the recipe's field of that name.
@@ -15,8 +15,8 @@ use thiserror::Error;
 #[command(next_help_heading = "Recipe", rename_all = "kebab-case")]
 #[allow(missing_docs)] // Each flag is the recipe's field of the same name and described in its help.
 pub struct RecipeArgs {
-    /// Recipe file (TOML) that gives the values of flags that are absent.
-    #[arg(long, value_name = "FILE")]
+    /// Recipe file (TOML), or an `args.yaml` of Ultralytics, that gives the values of flags that are absent.
+    #[arg(long, alias = "cfg", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[arg(long, value_name = "NAME", help = described("Model: yolov8n, -s, -m, -l or -x, or yolo11n, -s, -m, -l or -x", |r| r.model.clone()))]
     pub model: Option<String>,
@@ -30,6 +30,17 @@ pub struct RecipeArgs {
     pub weights: Option<String>,
     #[arg(long, value_name = "LAYERS", help = described("First layers whose parameters and statistics stay as they start", |r| r.freeze))]
     pub freeze: Option<u32>,
+    #[arg(long, value_name = "FRACTION", help = described("Part of the training images that is used: the first ones by name", |r| r.fraction))]
+    pub fraction: Option<f64>,
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        help = "Only objects of these classes, by number [default: all]"
+    )]
+    pub classes: Option<Vec<u32>>,
+    #[arg(long, alias = "single_cls", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help = described("Train on all objects as one class", |r| r.single_cls))]
+    pub single_cls: Option<bool>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
@@ -168,7 +179,7 @@ impl RecipeArgs {
     /// # Errors
     /// When the file cannot be read, a key is unknown, or a value is out of range.
     pub fn resolve(&self) -> Result<Recipe, RecipeArgsError> {
-        let mut recipe = self.read()?;
+        let mut recipe = self.import()?.recipe;
         override_with!(
             recipe,
             self,
@@ -221,7 +232,10 @@ impl RecipeArgs {
                 checkpoint_every,
                 save_period,
                 digest_every,
-                freeze
+                freeze,
+                fraction,
+                classes,
+                single_cls
             ]
         );
         recipe.weights = self.weights.clone().or(recipe.weights);
@@ -230,14 +244,46 @@ impl RecipeArgs {
         Ok(recipe)
     }
 
-    fn read(&self) -> Result<Recipe, RecipeArgsError> {
-        let Some(path) = self.config.clone() else {
-            return Ok(Recipe::default());
+    /// Returns a sentence about keys of the file that are not used because they do not matter here, if there are some.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn remark(&self) -> Result<Option<String>, RecipeArgsError> {
+        let Imported { ignored, .. } = self.import()?;
+        let path = self.config.as_deref().unwrap_or_else(|| Path::new(""));
+        let sentence = || {
+            let keys = ignored.join(", ");
+            format!(
+                "{}: not used, for they do not matter here: {keys}",
+                path.display()
+            )
         };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Recipe::from_toml(&text).map_err(|cause| RecipeArgsError::File { path, cause }),
-            Err(cause) => Err(RecipeArgsError::Read { path, cause }),
-        }
+        Ok((!ignored.is_empty()).then(sentence))
+    }
+
+    fn import(&self) -> Result<Imported, RecipeArgsError> {
+        let Some(path) = self.config.clone() else {
+            return Ok(Imported {
+                recipe: Recipe::default(),
+                ignored: Vec::new(),
+            });
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(cause) => return Err(RecipeArgsError::Read { path, cause }),
+        };
+        let is_yaml = path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let imported = if is_yaml {
+            Recipe::from_args_yaml(&text)
+        } else {
+            Recipe::from_toml(&text).map(|recipe| Imported {
+                recipe,
+                ignored: Vec::new(),
+            })
+        };
+        imported.map_err(|cause| RecipeArgsError::File { path, cause })
     }
 }
 
@@ -295,6 +341,30 @@ mod tests {
         }
         assert_eq!(parse(&["--cos-lr"]).cos_lr, Some(true));
         assert_eq!(parse(&["--cos_lr=false"]).cos_lr, Some(false));
+        assert_eq!(parse(&["--single_cls"]).single_cls, Some(true));
+        assert_eq!(parse(&["--classes", "2,0"]).classes, Some(vec![2, 0]));
+    }
+
+    #[test]
+    fn a_file_of_ultralytics_is_a_recipe_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("args.yaml");
+        std::fs::write(&path, "model: yolo11s.pt\nepochs: 7\ndevice: 0\nlr0: 0.5\n").unwrap();
+        for flag in ["--config", "--cfg"] {
+            let args = parse(&[flag, path.to_str().unwrap(), "--lr0", "0.25"]);
+            let recipe = args.resolve().unwrap();
+            assert_eq!(
+                (recipe.model.as_str(), recipe.epochs, recipe.lr0),
+                ("yolo11s", 7, 0.25)
+            );
+            assert_eq!(recipe.weights.as_deref(), Some("yolo11s.pt"));
+            let remark = args.remark().unwrap().unwrap();
+            assert!(remark.ends_with("do not matter here: device"), "{remark}");
+        }
+        assert_eq!(parse(&[]).remark().unwrap(), None);
+        std::fs::write(&path, "rect: true\n").unwrap();
+        let error = parse(&["--cfg", path.to_str().unwrap()]).resolve().unwrap_err();
+        assert!(error.to_string().contains("rect: true"), "{error}");
     }
 
     #[test]

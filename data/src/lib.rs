@@ -35,7 +35,8 @@ pub mod resize;
 
 pub use augment::{AugmentConfig, Augmenter, SampleRequest, TargetBox, TrainingImage};
 pub use dataset::{
-    Dataset, DatasetError, ImageSource, Label, SHAPES, Sample, SampleId, SkipReason, Skipped, Split,
+    Dataset, DatasetError, ImageSource, Label, SHAPES, SINGLE_CLASS, Sample, SampleId, Selection, SkipReason,
+    Skipped, Split,
 };
 pub use letterbox::{BACKGROUND, Letterbox, letterbox, rectangle_around};
 pub use loader::{

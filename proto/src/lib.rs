@@ -45,7 +45,7 @@ pub use ending::{Ending, Outcome};
 pub use identity::{Address, Fingerprint, RunId, Sender, WorkerId};
 pub use joining::{Candidate, DatasetCard, Difference, ModelCard};
 pub use parse::ParseError;
-pub use recipe::{OptimizerKind, Recipe, RecipeError, SumKind};
+pub use recipe::{Imported, OptimizerKind, Recipe, RecipeError, SumKind};
 pub use refusal::{Refusal, RefusalKind};
 pub use report::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StateHash, StepReport};
 pub use roster::{MAX_WORLD_SIZE, Member, Roster, RosterError, Switch};

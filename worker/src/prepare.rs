@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use data::{AugmentConfig, Dataset, Limits, PictureCache, Plan, PlanConfig, Split};
+use data::{AugmentConfig, Dataset, Limits, PictureCache, Plan, PlanConfig, Selection, Split};
 use model::device::open_device;
 use model::kind::ModelKind;
 use model::layout::FlatState;
@@ -72,8 +72,8 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let device = open_device(&host.device, host.threads)?;
     let kind: ModelKind = recipe.model.parse()?;
     let path = host.data.clone().unwrap_or_else(|| PathBuf::from(&recipe.data));
-    let training = open_split(&path, Split::Train)?;
-    let validation = open_split(&path, Split::Val)?;
+    let training = open_split(&path, Split::Train, recipe)?;
+    let validation = open_split(&path, Split::Val, recipe)?;
     ensure!(
         training.names == validation.names,
         "the training and validation splits of {} have different classes",
@@ -159,6 +159,15 @@ pub fn augment_config(recipe: &Recipe) -> AugmentConfig {
     }
 }
 
+/// Returns what of the data a recipe uses.
+pub fn selection(recipe: &Recipe) -> Selection {
+    Selection {
+        fraction: recipe.fraction,
+        classes: recipe.classes.clone(),
+        single_class: recipe.single_cls,
+    }
+}
+
 /// Returns what the plan of a recipe depends on, for a training set of so many samples.
 pub fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
     PlanConfig {
@@ -175,8 +184,8 @@ pub fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
     }
 }
 
-fn open_split(path: &std::path::Path, split: Split) -> anyhow::Result<Arc<Dataset>> {
-    let dataset = Dataset::open(path, split, &Limits::default())?;
+fn open_split(path: &std::path::Path, split: Split, recipe: &Recipe) -> anyhow::Result<Arc<Dataset>> {
+    let dataset = Dataset::open(path, split, &Limits::default())?.select(&selection(recipe))?;
     for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
         warn!(%skipped, "image skipped");
     }
@@ -239,4 +248,4 @@ const BITS_MIN: u32 = 21;
 const SKIPPED_SHOWN: usize = 10;
 
 /// Decoded pictures kept in memory for each split; beyond it they are decoded anew each time.
-const CACHE_BYTES: u64 = 1 << 30;
+pub const CACHE_BYTES: u64 = 1 << 30;

@@ -3,11 +3,12 @@
 use data::{SlotBatch, ValBatch};
 use model::device::{Device, on_pool};
 use model::frozen::{Frozen, TooManyFrozen};
+use model::head::HeadOutput;
 use model::kind::ModelKind;
 use model::layout::Layout;
 use model::loss::LossGains;
 use model::metric::match_detections;
-use model::nms::{NmsConfig, nms};
+use model::nms::{Detection, NmsConfig, nms};
 use model::target::Target;
 use model::weights::{self, Metadata};
 use model::yolo::Yolo;
@@ -64,6 +65,24 @@ impl YoloLearner {
         &self.yolo
     }
 
+    /// Returns what is found in each picture of a batch, in pixels of the network input.
+    pub fn detect(&self, batch: &ValBatch) -> Vec<Vec<Detection>> {
+        on_pool(self.yolo.device(), || self.detections(&self.output(batch)))
+    }
+
+    fn output(&self, batch: &ValBatch) -> HeadOutput {
+        let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
+        self.yolo.infer(self.yolo.images(&batch.images, shape))
+    }
+
+    fn detections(&self, output: &HeadOutput) -> Vec<Vec<Detection>> {
+        let candidates = self.yolo.candidates(output);
+        candidates
+            .iter()
+            .map(|candidates| nms(candidates, &self.nms))
+            .collect()
+    }
+
     fn slot(&self, batch: &SlotBatch) -> Contribution {
         let side = batch.size as usize;
         let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
@@ -81,13 +100,12 @@ impl YoloLearner {
     }
 
     fn validation_batch(&self, batch: &ValBatch) -> Evaluation {
-        let shape = [batch.samples.len(), batch.height as usize, batch.width as usize];
-        let output = self.yolo.infer(self.yolo.images(&batch.images, shape));
+        let output = self.output(batch);
         let targets: Vec<_> = batch.targets().iter().map(|boxes| targets(boxes)).collect();
         let loss = self.yolo.loss(&output, &targets, &self.gains);
-        let images = (self.yolo.candidates(&output).iter())
+        let images = (self.detections(&output).iter())
             .zip(&targets)
-            .map(|(candidates, truths)| match_detections(&nms(candidates, &self.nms), truths))
+            .map(|(found, truths)| match_detections(found, truths))
             .collect();
         Evaluation {
             losses: loss.sums,
@@ -133,7 +151,8 @@ impl Learner for YoloLearner {
     }
 }
 
-fn targets(boxes: &[data::TargetBox]) -> Vec<Target> {
+/// Returns labelled boxes as the objects of metrics and losses.
+pub fn targets(boxes: &[data::TargetBox]) -> Vec<Target> {
     boxes
         .iter()
         .map(|labelled| Target {

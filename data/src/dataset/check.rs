@@ -13,6 +13,8 @@ use crate::picture::{Limits, PictureHeader, inspect};
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) names: Vec<String>,
+    /// Category of each class; empty for 1, 2, 3 and so on.
+    pub(super) categories: Vec<u64>,
     pub(super) candidates: Vec<Candidate>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) dropped_boxes: usize,
@@ -32,6 +34,7 @@ pub(super) enum Annotation {
     File(PathBuf),
     /// Here, made for an image of this size.
     Known {
+        image_id: u64,
         labels: Vec<Label>,
         width: u32,
         height: u32,
@@ -70,6 +73,11 @@ impl Found {
 
         let mut dataset = Dataset {
             split,
+            categories: if self.categories.is_empty() {
+                (1..=self.names.len() as u64).collect()
+            } else {
+                self.categories
+            },
             names: self.names,
             samples: Vec::with_capacity(checked.len()),
             skipped: self.skipped,
@@ -92,6 +100,10 @@ impl Found {
                         width,
                         height,
                         bytes,
+                        image_id: match candidate.annotation {
+                            Annotation::Known { image_id, .. } => Some(image_id),
+                            Annotation::File(_) => None,
+                        },
                         labels,
                     });
                 }
@@ -133,6 +145,7 @@ fn check(candidate: &Candidate, classes: usize, limits: &Limits) -> Result<Check
             labels,
             width,
             height,
+            ..
         } => {
             if (*width, *height) != (header.width, header.height) {
                 return Err(skip_image(SkipReason::OtherSize {

@@ -106,6 +106,7 @@ pub(super) fn find(images: &Path, file: &Path, root: &Path, limits: &Limits) -> 
         }
     }
     let mut found = Found {
+        categories: categories.keys().copied().collect(),
         names: categories.into_values().collect(),
         ..Found::default()
     };
@@ -210,6 +211,7 @@ impl Picture {
             return;
         }
         let annotation = Annotation::Known {
+            image_id: self.image.id,
             labels: self.labels,
             width: self.image.width,
             height: self.image.height,

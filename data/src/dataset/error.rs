@@ -83,6 +83,22 @@ pub enum DatasetError {
         /// Where the label file of the first image would be.
         example: PathBuf,
     },
+    /// A class was selected that the dataset does not have.
+    #[error("there is no class {class}, the dataset has 0 to {}: {}", names.len() - 1, names.join(", "))]
+    UnknownClass {
+        /// The class.
+        class: u32,
+        /// The classes that there are.
+        names: Vec<String>,
+    },
+    /// No object is of a selected class.
+    #[error("none of the {images} {split} images has an object of the selected classes")]
+    NoObjectLeft {
+        /// The split.
+        split: Split,
+        /// Number of images looked at.
+        images: usize,
+    },
     /// Every image was skipped.
     #[error("all {count} images of {} had to be skipped; the first: {first}", path.display())]
     NothingLeft {

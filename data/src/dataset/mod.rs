@@ -4,8 +4,8 @@
 //! built-in set. It reads the header of every image and every label, leaves out what is unusable, with the reason, and
 //! decodes nothing. Samples are sorted by relative name, so that every host numbers them alike.
 //!
-//! `yaml` and `coco` find images and annotations, `check` looks at each of them, `labels` parses label files, `synthetic`
-//! draws the built-in set, and `fingerprint` sums up what all workers must agree on.
+//! `yaml` and `coco` find images and annotations, `check` looks at each of them, `labels` parses label files, `select`
+//! takes a part, `synthetic` draws the built-in set, and `fingerprint` sums up what all workers must agree on.
 
 mod check;
 mod coco;
@@ -14,6 +14,7 @@ mod files;
 mod fingerprint;
 mod labels;
 mod sample;
+mod select;
 mod synthetic;
 mod yaml;
 
@@ -22,6 +23,7 @@ use std::{fs, path::Path};
 use check::Found;
 pub use error::{DatasetError, SkipReason, Skipped};
 pub use sample::{ImageSource, Label, Sample, SampleId, Split};
+pub use select::{SINGLE_CLASS, Selection};
 pub use synthetic::Scene;
 
 use crate::picture::{Limits, Picture, PictureError};
@@ -33,6 +35,8 @@ pub struct Dataset {
     pub split: Split,
     /// Class names, by class.
     pub names: Vec<String>,
+    /// The number of each class in results that COCO's tools read: its category in the annotations file, or 1, 2, 3 and so on.
+    pub categories: Vec<u64>,
     /// The usable samples, sorted by name.
     pub samples: Vec<Sample>,
     /// The images that were left out, and why.

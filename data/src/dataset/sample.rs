@@ -50,6 +50,8 @@ pub struct Sample {
     pub height: u32,
     /// Size of the file in bytes; 0 for a drawn picture.
     pub bytes: u64,
+    /// Its id in the COCO annotations, if it comes from some.
+    pub image_id: Option<u64>,
     /// What is in it.
     pub labels: Vec<Label>,
 }

@@ -13,6 +13,13 @@ const RECALL_POINTS: usize = 101;
 /// # Source
 /// Interpolated precision: Everingham et al. 2010, "The PASCAL VOC Challenge", section 4.2; 101 points: COCO.
 pub(super) fn average_precision(recall: &[f64], precision: &[f64]) -> f64 {
+    let read = precision_at(recall, precision, RECALL_POINTS);
+    let step = 1.0 / (RECALL_POINTS - 1) as f64;
+    read.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0 * step).sum()
+}
+
+/// Returns that curve at so many recalls in equal steps from 0 to 1.
+pub(super) fn precision_at(recall: &[f64], precision: &[f64], points: usize) -> Vec<f64> {
     let last_recall = recall.last().copied().unwrap_or(1.0);
     let recalls: Vec<f64> = [0.0]
         .into_iter()
@@ -29,11 +36,10 @@ pub(super) fn average_precision(recall: &[f64], precision: &[f64]) -> f64 {
         best = best.max(*value);
         *value = best;
     }
-    let step = 1.0 / (RECALL_POINTS - 1) as f64;
-    let read: Vec<f64> = (0..RECALL_POINTS)
+    let step = 1.0 / (points - 1) as f64;
+    (0..points)
         .map(|point| interpolate(point as f64 * step, &recalls, &envelope, 0.0))
-        .collect();
-    read.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0 * step).sum()
+        .collect()
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@
 
 mod average;
 mod coco;
+mod confusion;
 mod curve;
 mod evidence;
 mod summary;
 
 pub use coco::{CocoImage, CocoMetrics, CocoTruth, coco_metrics};
+pub use confusion::{CONFIDENCE as CONFUSION_CONFIDENCE, ConfusionMatrix};
 pub use evidence::{Correct, DetectionEvidence, ImageEvidence, THRESHOLDS, match_detections};
-pub use summary::{ClassMetrics, Metrics, summarise};
+pub use summary::{ClassCurves, ClassMetrics, Metrics, class_curves, smooth, summarise};

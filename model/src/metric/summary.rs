@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::average::average_precision;
+use super::average::{average_precision, precision_at};
 use super::curve::{argmax, box_filter, interpolate};
 use super::evidence::{DetectionEvidence, ImageEvidence, THRESHOLDS};
 
@@ -52,27 +52,8 @@ pub struct ClassMetrics {
 /// # Panics
 /// When a class is not below `classes`.
 pub fn summarise(images: &[ImageEvidence], classes: usize) -> Metrics {
-    let mut truths = vec![0u64; classes];
-    let mut detections: Vec<Vec<DetectionEvidence>> = vec![Vec::new(); classes];
-    for image in images {
-        for &class in &image.truth_classes {
-            truths[class as usize] += 1;
-        }
-        for &detection in &image.detections {
-            detections[detection.class as usize].push(detection);
-        }
-    }
-    let curves: Vec<ClassCurves> = truths
-        .iter()
-        .zip(&mut detections)
-        .enumerate()
-        .filter(|(_, (truths, _))| **truths > 0)
-        .map(|(class, (&truths, detections))| {
-            detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-            ClassCurves::new(class as u32, truths, detections)
-        })
-        .collect();
-    let best = argmax(&box_filter(&mean_f1(&curves), SMOOTHING_WINDOW));
+    let curves = class_curves(images, classes);
+    let best = argmax(&smooth(&mean_f1(&curves)));
     let per_class: Vec<ClassMetrics> = curves.iter().map(|curves| curves.at(best)).collect();
     let mean = |figure: fn(&ClassMetrics) -> f64| {
         per_class.iter().map(figure).sum::<f64>() / per_class.len().max(1) as f64
@@ -86,13 +67,53 @@ pub fn summarise(images: &[ImageEvidence], classes: usize) -> Metrics {
     }
 }
 
-/// Precision and recall of one class over the confidence grid, and its average precisions.
-struct ClassCurves {
-    class: u32,
-    truths: u64,
-    precision: Vec<f64>,
-    recall: Vec<f64>,
-    average_precisions: [f64; THRESHOLDS],
+/// Returns the curves of each class that has objects, by class: what the figures are read from.
+///
+/// # Panics
+/// When a class is not below `classes`.
+pub fn class_curves(images: &[ImageEvidence], classes: usize) -> Vec<ClassCurves> {
+    let mut truths = vec![0u64; classes];
+    let mut detections: Vec<Vec<DetectionEvidence>> = vec![Vec::new(); classes];
+    for image in images {
+        for &class in &image.truth_classes {
+            truths[class as usize] += 1;
+        }
+        for &detection in &image.detections {
+            detections[detection.class as usize].push(detection);
+        }
+    }
+    truths
+        .iter()
+        .zip(&mut detections)
+        .enumerate()
+        .filter(|(_, (truths, _))| **truths > 0)
+        .map(|(class, (&truths, detections))| {
+            detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+            ClassCurves::new(class as u32, truths, detections)
+        })
+        .collect()
+}
+
+/// Returns a curve over the confidence grid, smoothed as it is before its maximum is looked for.
+pub fn smooth(curve: &[f64]) -> Vec<f64> {
+    box_filter(curve, SMOOTHING_WINDOW)
+}
+
+/// Precision and recall of one class at overlap 0.5, and its average precisions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassCurves {
+    /// Class index.
+    pub class: u32,
+    /// True objects of the class.
+    pub truths: u64,
+    /// Precision at 1000 confidences from 0 to 1.
+    pub precision: Vec<f64>,
+    /// Recall at the same confidences.
+    pub recall: Vec<f64>,
+    /// Precision at 1000 recalls from 0 to 1, made to fall only.
+    pub precision_at_recall: Vec<f64>,
+    /// Average precision at the overlaps 0.5 to 0.95.
+    pub average_precisions: [f64; THRESHOLDS],
 }
 
 impl ClassCurves {
@@ -103,6 +124,7 @@ impl ClassCurves {
             truths,
             precision: vec![0.0; CONFIDENCES],
             recall: vec![0.0; CONFIDENCES],
+            precision_at_recall: vec![0.0; CONFIDENCES],
             average_precisions: [0.0; THRESHOLDS],
         };
         if detections.is_empty() {
@@ -112,6 +134,7 @@ impl ClassCurves {
             let (recall, precision) = running(truths, detections, threshold);
             curves.average_precisions[threshold] = average_precision(&recall, &precision);
             if threshold == 0 {
+                curves.precision_at_recall = precision_at(&recall, &precision, CONFIDENCES);
                 // Negated, because scores descend and interpolation wants ascending points.
                 let scores: Vec<f64> = detections.iter().map(|d| -f64::from(d.score)).collect();
                 for index in 0..CONFIDENCES {
@@ -124,7 +147,8 @@ impl ClassCurves {
         curves
     }
 
-    fn f1(&self, index: usize) -> f64 {
+    /// F1 score at a point of the confidence grid.
+    pub fn f1(&self, index: usize) -> f64 {
         let (precision, recall) = (self.precision[index], self.recall[index]);
         2.0 * precision * recall / (precision + recall + EPSILON)
     }
@@ -162,7 +186,7 @@ fn mean_f1(curves: &[ClassCurves]) -> Vec<f64> {
         .collect()
 }
 
-/// Points of the confidence grid, from 0 to 1.
+/// Points of the confidence grid, from 0 to 1; the recall grid has as many.
 const CONFIDENCES: usize = 1000;
 /// A tenth of the grid, odd: the F1 curve is smoothed before its maximum is looked for.
 const SMOOTHING_WINDOW: usize = CONFIDENCES / 10 + 1;

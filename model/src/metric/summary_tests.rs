@@ -135,3 +135,21 @@ proptest! {
         prop_assert_eq!(summarise(&images, 3), summarise(&turned, 3));
     }
 }
+
+#[test]
+fn curves_hold_what_the_figures_are_read_from() {
+    let images = [image(&[(0.9, 0, 0), (0.5, 0, ALL)], &[0, 2])];
+    let curves = class_curves(&images, 3);
+    assert_eq!(curves.iter().map(|class| class.class).collect::<Vec<_>>(), [0, 2]);
+    let [found, missed] = curves.as_slice() else {
+        panic!("two classes have objects");
+    };
+    // Above the right detection's score there is only the wrong one; below it, one of two is right.
+    assert_eq!((found.precision[950], found.recall[950]), (1.0, 0.0));
+    assert_eq!((found.precision[900], found.recall[900]), (0.0, 0.0));
+    assert!((found.precision[100] - 0.5).abs() < 1e-12 && (found.recall[100] - 1.0).abs() < 1e-12);
+    assert!((found.f1(100) - 2.0 / 3.0).abs() < 1e-12);
+    let mean = found.precision_at_recall.iter().sum::<f64>() / 1000.0;
+    assert!((mean - found.average_precisions[0]).abs() < 0.01, "{mean}");
+    assert!(missed.precision_at_recall.iter().all(|&value| value == 0.0));
+}

@@ -31,6 +31,18 @@ pub enum RecipeError {
         /// What the parser says.
         reason: String,
     },
+    /// An `args.yaml` that is no YAML.
+    #[error("no args.yaml: {reason}")]
+    ArgsSyntax {
+        /// What the parser says.
+        reason: String,
+    },
+    /// Keys of an `args.yaml` that would change the training, or that nobody knows here.
+    #[error("these keys of args.yaml cannot be had here, leave them out or at their default: {}", keys.join(", "))]
+    ArgsRefused {
+        /// Each with its value, and the reason where it is not plain.
+        keys: Vec<String>,
+    },
     /// No such number of workers.
     #[error("a run has 1 to {} workers, not {world_size}", crate::MAX_WORLD_SIZE)]
     WorldSize {

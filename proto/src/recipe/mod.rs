@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `validate` | the allowed range of every value |
 //! | `file` | TOML in and out, the digest |
+//! | `ultralytics` | `args.yaml` in |
 //! | `convert` | to and from the wire message |
 //! | `error` | what can be wrong, in one sentence |
 //! | `named` | choices by name: optimizers, sums |
@@ -16,12 +17,14 @@ mod convert;
 mod error;
 mod file;
 mod named;
+mod ultralytics;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RecipeError;
 pub use self::named::{OptimizerKind, SumKind};
+pub use self::ultralytics::Imported;
 pub use self::validate::MODELS;
 
 /// All hyper-parameters of a run. Defaults are in [`Recipe::default`], allowed ranges in [`Recipe::validate`].
@@ -37,6 +40,12 @@ pub struct Recipe {
     pub weights: Option<String>,
     /// Number of first layers whose parameters and statistics stay as they start.
     pub freeze: u32,
+    /// Part of the training images that is used: the first ones by name.
+    pub fraction: f64,
+    /// Classes whose objects are trained on and validated; all if empty.
+    pub classes: Vec<u32>,
+    /// Whether all objects are one class, "item".
+    pub single_cls: bool,
     /// Passes over the data.
     pub epochs: u32,
     /// Images in a global batch, whatever the world size.
@@ -146,6 +155,10 @@ impl Default for Recipe {
             data: "shapes".into(),
             weights: None,
             freeze: 0,
+            // All of the data, as it is labelled.
+            fraction: 1.0,
+            classes: Vec::new(),
+            single_cls: false,
             // Ultralytics' defaults of the same names, tuned on COCO.
             epochs: 100,
             batch: 16,

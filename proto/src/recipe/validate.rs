@@ -38,6 +38,16 @@ impl Recipe {
         if let Some(weights) = &self.weights {
             path("weights", weights)?;
         }
+        // The least that is left is one image.
+        within("fraction", self.fraction, f64::MIN_POSITIVE..=1.0)
+            .map_err(|_| out_of_range("fraction", self.fraction, "above 0, at most 1"))?;
+        within("classes", self.classes.len(), 0..=CLASSES_MAX).map_err(|_| {
+            out_of_range(
+                "classes",
+                format!("{} numbers", self.classes.len()),
+                "at most 10000",
+            )
+        })?;
         within("epochs", self.epochs, 1..=100_000)?;
         within("batch", self.batch, 1..=65_536)?;
         within("imgsz", self.imgsz, STRIDE..=4096)?;
@@ -141,6 +151,9 @@ fn out_of_range(key: &'static str, value: impl Display, allowed: &str) -> Recipe
 
 const FRACTION: RangeInclusive<f64> = 0.0..=1.0;
 
+/// More classes than a data set has; which there are is the data set's business.
+const CLASSES_MAX: usize = 10_000;
+
 /// The coarsest feature map of the model: the input must divide into it.
 const STRIDE: u32 = 32;
 
@@ -157,7 +170,9 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_named_with_its_range() {
         type Change = fn(&mut Recipe);
-        let cases: [(&str, Change, &str); 9] = [
+        let cases: [(&str, Change, &str); 11] = [
+            ("fraction = 0", |r| r.fraction = 0.0, "above 0, at most 1"),
+            ("fraction = NaN", |r| r.fraction = f64::NAN, "above 0, at most 1"),
             ("lr0 = 2", |r| r.lr0 = 2.0, "0 to 1"),
             ("momentum = NaN", |r| r.momentum = f64::NAN, "0 to 1"),
             ("epochs = 0", |r| r.epochs = 0, "1 to 100000"),

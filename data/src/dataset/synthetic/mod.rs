@@ -39,6 +39,7 @@ pub(super) fn open(split: Split, limits: &Limits) -> Dataset {
             width: scene.width,
             height: scene.height,
             bytes: 0,
+            image_id: None,
             labels: scene.labels(),
             source: ImageSource::Drawn(scene),
         }
@@ -46,6 +47,7 @@ pub(super) fn open(split: Split, limits: &Limits) -> Dataset {
     Dataset {
         split,
         names: Kind::ALL.iter().map(|kind| kind.name().to_owned()).collect(),
+        categories: (1..=Kind::ALL.len() as u64).collect(),
         samples: samples.collect(),
         skipped: Vec::new(),
         dropped_boxes: 0,

@@ -37,6 +37,11 @@ fn a_coco_folder_is_opened_as_it_is() {
         names(&dataset),
         ["images/train2017/a.png", "images/train2017/b.png"]
     );
+    assert_eq!(dataset.categories, [3, 7], "results can be written with them");
+    assert_eq!(
+        [0, 1].map(|sample| dataset.samples[sample].image_id),
+        [Some(4), Some(9)]
+    );
     assert!(dataset.samples[0].labels.is_empty());
     assert_eq!(
         dataset.samples[1].labels,
