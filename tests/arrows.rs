@@ -5,7 +5,7 @@
 use std::process::Command;
 
 /// Crate, and packages that must not be anywhere below it; with a star the family too: `burn*` is also burn-tensor.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     (
         "collective",
         &[
@@ -61,6 +61,7 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
         ],
     ),
     ("security", &["burn*", "data", "model", "coordinator", "worker"]),
+    ("probe", &["burn*", "data", "model", "coordinator", "worker"]),
     ("coordinator", &["burn*", "data", "model", "worker"]),
     ("worker", &["coordinator", "cli"]),
 ];
