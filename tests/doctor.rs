@@ -195,7 +195,6 @@ fn a_frozen_worker_and_a_dead_one_are_named() {
     );
 
     cluster.workers.remove(1).kill();
-    let mut cluster = cluster;
     // The coordinator sees the end of a process at once, and it is then one of the missing.
     let begin = Instant::now();
     let ended = loop {

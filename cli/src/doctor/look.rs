@@ -43,7 +43,7 @@ pub(super) async fn look(security: &Security, address: &Address, bytes: u64) -> 
         .context("the coordinator sent an unusable list of workers")?;
 
     let own_clock = examine(channel).await;
-    let coordinators_clock = own_clock.as_ref().map_or(Clock::default(), |(_, clock)| *clock);
+    let coordinators_clock = own_clock.as_ref().map(|(_, clock)| *clock).unwrap_or_default();
     let coordinator = seen("coordinator".to_owned(), address, own_clock, coordinators_clock);
 
     let mut workers = Vec::new();
