@@ -208,7 +208,7 @@ fn descriptions_that_are_deep_or_say_one_thing_many_times_are_refused_at_once() 
         let begin = Instant::now();
         let result = described(text.as_bytes());
         let seconds = begin.elapsed();
-        assert!(seconds < Duration::from_secs(10), "{seconds:?}: {:.60}", text);
+        assert!(seconds < Duration::from_secs(10), "{seconds:?}: {text:.60}");
         println!(
             "{seconds:?}: {:.40?}: {:.100}",
             text,

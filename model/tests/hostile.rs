@@ -144,7 +144,7 @@ fn lengths_and_shapes_that_overflow_are_refused() {
 /// Files of some hundred kilobytes that ask for gigabytes, or for hours.
 #[test]
 fn checkpoints_that_say_one_thing_many_times_are_refused_at_once() {
-    let many = 40_000;
+    let many = 20_000;
     let long = "n".repeat(100_000);
     let name = |index: usize| format!("{index}");
     let names: Vec<String> = (0..many).map(name).collect();
@@ -162,10 +162,10 @@ fn checkpoints_that_say_one_thing_many_times_are_refused_at_once() {
         ("tensors of one long shape", pickle::repeated_shape(100_000, many)),
         ("classes of one long name", pickle::class_names(&long, many)),
         (
-            "a head of all classes that can be counted",
+            "a head of more classes than there are",
             pickle::state_dict(&[
-                ("model.22.cv3.0.2.bias", "LongStorage", &[i64::MAX]),
-                ("model.23.cv3.0.2.bias", "LongStorage", &[i64::MAX]),
+                ("model.22.cv3.0.2.bias", "LongStorage", &[1 << 26]),
+                ("model.23.cv3.0.2.bias", "LongStorage", &[1 << 26]),
             ]),
         ),
         ("modules with many attributes", pickle::module_of_itself(200_000)),

@@ -67,6 +67,8 @@ pub(super) struct Worker {
     /// The machine, as it told the coordinator.
     pub(super) host: String,
     pub(super) stage: Stage,
+    /// Whether it is, or is about to be, a member of the ring: whoever asked for the run and is gone is not.
+    pub(super) is_member: bool,
     /// Seconds since the coordinator heard of it.
     pub(super) age_seconds: f64,
     /// What it has opened, once it has joined.
@@ -116,15 +118,4 @@ pub(super) struct Edge {
     pub(super) failure: Option<String>,
     /// Whether it could not be tried, for its beginning was out of reach.
     pub(super) is_untried: bool,
-}
-
-impl Worker {
-    /// Whether it is, or is about to be, a member of the ring: whoever asked for the run and is gone is not.
-    pub(super) fn is_in_ring(&self) -> bool {
-        match self.stage {
-            Stage::Joined => true,
-            Stage::Opening => self.seen.look.is_some(),
-            Stage::Refused => false,
-        }
-    }
 }

@@ -327,6 +327,7 @@ mod tests {
             worker: rank.to_string(),
             host,
             stage: Stage::Joined,
+            is_member: true,
             age_seconds: 1.0,
             opened: Some(Opened {
                 device: "cpu".to_owned(),

@@ -51,15 +51,24 @@ pub(super) async fn look(security: &Security, address: &Address, bytes: u64) -> 
         let worker = look_at(security, attendance, coordinators_clock).await;
         workers.push(worker);
     }
-    if status.phase == RunPhase::Gathering {
+    let is_gathering = status.phase == RunPhase::Gathering;
+    if is_gathering {
         group_by_host(&mut workers);
     }
-    workers.sort_by_key(|worker| !worker.is_in_ring());
+    for worker in &mut workers {
+        worker.is_member = match worker.stage {
+            Stage::Joined => true,
+            // A ring that is at work takes it in later.
+            Stage::Opening => is_gathering && worker.seen.look.is_some(),
+            Stage::Refused => false,
+        };
+    }
+    workers.sort_by_key(|worker| !worker.is_member);
     for (position, worker) in workers.iter_mut().enumerate() {
-        worker.seen.name = if worker.is_in_ring() {
-            format!("worker {position}")
-        } else {
-            "no member".to_owned()
+        worker.seen.name = match worker.is_member {
+            true => format!("worker {position}"),
+            false if worker.seen.look.is_some() => "newcomer".to_owned(),
+            false => "no member".to_owned(),
         };
     }
     let edges = probe_all(security, &coordinator, &workers, bytes).await;
@@ -130,6 +139,7 @@ async fn look_at(security: &Security, attendance: Attendance, coordinators: Cloc
         worker: member.worker.to_string(),
         host: member.host,
         stage,
+        is_member: false,
         age_seconds: age.as_secs_f64(),
         opened,
         refusal,
@@ -200,7 +210,7 @@ async fn examine(channel: Channel) -> Result<(HostReport, Clock), String> {
 
 /// Has every worker measure its way to its right neighbour, and to the coordinator.
 async fn probe_all(security: &Security, coordinator: &Seen, workers: &[Worker], bytes: u64) -> Vec<Edge> {
-    let ring: Vec<&Worker> = workers.iter().filter(|worker| worker.is_in_ring()).collect();
+    let ring: Vec<&Worker> = workers.iter().filter(|worker| worker.is_member).collect();
     let mut edges = Vec::new();
     if ring.len() > 1 {
         for (rank, from) in ring.iter().enumerate() {

@@ -91,7 +91,7 @@ fn host_row(seen: &Seen, worker: Option<&Worker>) -> Vec<String> {
     }
     match worker.map(|worker| (&worker.opened, worker.stage)) {
         Some((Some(opened), _)) => row.extend([
-            format!("{}, {} threads", opened.device, opened.threads),
+            format!("{}, threads: {}", opened.device, opened.threads),
             format!(
                 "{} ({} + {})",
                 short(&opened.dataset),
