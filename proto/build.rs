@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "proto/ringmaster/v1/membership.proto",
     "proto/ringmaster/v1/recipe.proto",
     "proto/ringmaster/v1/coordinator.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 7] = [
     "proto/ringmaster/v1/artifact.proto",
     "proto/ringmaster/v1/state.proto",
     "proto/ringmaster/v1/operator.proto",
+    "proto/ringmaster/v1/doctor.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

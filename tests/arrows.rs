@@ -75,6 +75,7 @@ const FORBIDDEN: [(&str, &[&str]); 8] = [
         ],
     ),
     ("security", &["burn*", "data", "model", "coordinator", "worker"]),
+    ("probe", &["burn*", "data", "model", "coordinator", "worker"]),
     ("coordinator", &["burn*", "data", "model", "worker"]),
     ("worker", &["coordinator", "cli"]),
 ];

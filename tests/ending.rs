@@ -124,3 +124,68 @@ fn an_interrupted_train_stops_its_workers_and_can_be_resumed() {
     let ended = train.wait(STOP_DEADLINE);
     assert_eq!(ended.code, RESUMABLE, "{}", ended.output);
 }
+
+#[test]
+fn a_coordinator_that_is_started_again_after_the_end_tells_of_it_and_of_its_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = ["--imgsz", "64", "--epochs", "1", "--batch", "8"];
+    let mut cluster = Cluster::start(Path::new(PROGRAM), folder.path(), 1, &short);
+    let restart = |cluster: &mut Cluster| {
+        cluster.restart_coordinator();
+        let again = std::mem::replace(&mut cluster.coordinator, idle(folder.path()));
+        again.wait(STOP_DEADLINE)
+    };
+    let first = std::mem::replace(&mut cluster.coordinator, idle(folder.path()));
+    assert_eq!(first.wait(Duration::from_secs(120)).code, Some(0));
+    let rows = cluster.run_directory().events().len();
+    for _ in 0..2 {
+        let again = restart(&mut cluster);
+        assert_eq!(again.code, Some(0), "{}", again.output);
+        assert!(again.output.contains("has ended: completed"), "{}", again.output);
+        assert!(again.output.contains("best.safetensors"), "{}", again.output);
+    }
+    assert_eq!(cluster.run_directory().events().len(), rows, "nothing was added");
+}
+
+#[test]
+fn a_lingering_coordinator_lingers_again_when_it_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--linger"];
+    let mut cluster = Cluster::start(Path::new(PROGRAM), folder.path(), 1, &short);
+    for number in 0..2 {
+        cluster
+            .coordinator
+            .wait_for_output("staying until asked to stop", Duration::from_secs(120));
+        cluster.coordinator.signal(Signal::TERM);
+        let ended = std::mem::replace(&mut cluster.coordinator, idle(folder.path())).wait(STOP_DEADLINE);
+        assert_eq!(ended.code, Some(0), "{number}: {}", ended.output);
+        cluster.restart_coordinator();
+    }
+}
+
+#[test]
+fn a_run_that_failed_is_told_with_its_exit_code_when_it_is_taken_over_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let lonely = [
+        "--imgsz",
+        "64",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--join-timeout",
+        "1",
+    ];
+    let mut cluster = Cluster::coordinator(Path::new(PROGRAM), folder.path(), 1, &lonely);
+    let first = std::mem::replace(&mut cluster.coordinator, idle(folder.path())).wait(STOP_DEADLINE);
+    assert_eq!(first.code, Some(1), "{}", first.output);
+    cluster.restart_coordinator();
+    let again = std::mem::replace(&mut cluster.coordinator, idle(folder.path())).wait(STOP_DEADLINE);
+    assert_eq!(again.code, Some(1), "{}", again.output);
+    assert!(again.output.contains("has ended: failed: "), "{}", again.output);
+}
+
+/// Stands where a process was that is waited for.
+fn idle(folder: &Path) -> Process {
+    Process::start(Path::new("true"), &[], &folder.join("idle.log"))
+}

@@ -102,7 +102,13 @@ impl Network {
 
     fn start(&self, host: usize, arguments: &[&str], output: &Path) -> Process {
         let name = self.host(host);
-        let all = [&["netns", "exec", &name, PROGRAM][..], arguments].concat();
+        // Namespaces share the machine's name; hosts have one each.
+        let host_name = format!("HOSTNAME=host-{host}");
+        let all = [
+            &["netns", "exec", &name, "env", &host_name, PROGRAM][..],
+            arguments,
+        ]
+        .concat();
         Process::start(Path::new("ip"), &all, output)
     }
 }
@@ -294,4 +300,44 @@ fn over_a_network_a_slow_link_slows_the_run_and_costs_nobody_its_place() {
         directory.events()
     );
     drop((network, folder));
+}
+
+#[test]
+#[ignore = "needs root and iproute2"]
+fn over_a_network_doctor_names_the_edges_of_a_slow_host() {
+    let run = Run::start(4, "1000");
+    let to = format!("{}:{PORT}", address(0));
+    let doctor = || {
+        let arguments = [
+            "doctor",
+            "--insecure-network",
+            "--coordinator",
+            &to,
+            "--min-free",
+            "0",
+        ];
+        let output = run.folder.path().join("doctor.log");
+        run.network.start(0, &arguments, &output).wait(DEADLINE)
+    };
+    // Links of one speed: those of namespaces are as fast as the machine is idle.
+    for host in [1, 2, 4] {
+        run.network.throttle(host, "400mbit");
+    }
+    run.network.throttle(3, "20mbit");
+    let slow = doctor();
+    println!("{}", slow.output);
+    assert_eq!(slow.code, Some(1), "{}", slow.output);
+    let problems: Vec<_> = slow
+        .output
+        .lines()
+        .filter(|line| line.starts_with("problem: "))
+        .collect();
+    let [ring, coordinator] = problems[..] else {
+        panic!("{}", slow.output)
+    };
+    assert!(ring.contains("worker 2 -> worker 3 carries"), "{ring}");
+    assert!(
+        coordinator.contains("worker 2 -> coordinator carries"),
+        "{coordinator}"
+    );
 }

@@ -11,6 +11,7 @@
 //! | [`export`] | a weights file for other runtimes |
 //! | [`hash`] | SHA-256 of weights or of a run's state |
 //! | [`status`] | where a run stands |
+//! | [`doctor`] | whether a cluster can be trusted: hosts, connections, what to mend |
 //! | [`checkpoint`] | a checkpoint, now |
 //! | [`stop`] | ends a run at a step boundary |
 //! | [`health`] | whether a coordinator or worker serves |
@@ -23,6 +24,7 @@
 mod bench;
 mod certs;
 mod checkpoint;
+mod doctor;
 mod export;
 mod hash;
 mod health;
@@ -66,6 +68,8 @@ enum Command {
     Hash(hash::Args),
     /// Show where a run stands
     Status(status::Args),
+    /// Look at every host and connection of a cluster: exit code 0 when nothing is wrong
+    Doctor(doctor::Args),
     /// Make a checkpoint of a run now, and wait until it is committed
     Checkpoint(checkpoint::Args),
     /// Stop a run at a step boundary, with the last weights saved
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::main(&args),
         Command::Hash(args) => hash::main(&args),
         Command::Status(args) => status::main(&args),
+        Command::Doctor(args) => return exit(doctor::main(&args)),
         Command::Checkpoint(args) => checkpoint::main(&args),
         Command::Stop(args) => stop::main(&args),
         Command::Health(args) => health::main(&args),

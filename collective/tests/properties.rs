@@ -148,6 +148,30 @@ proptest! {
     }
 
     #[test]
+    fn a_header_cut_lengthened_or_with_another_length_is_refused_or_fits_what_follows(
+        id in any_id(),
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+        other_len in prop_oneof![Just(u32::MAX), Just(MAX_SEGMENT_BYTES as u32 + 1), Just(0), any::<u32>()],
+        kept in 0..=HEADER_BYTES,
+        more in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let whole = Segment::new(id, Bytes::from(payload));
+        let mut header = SegmentHeader::decode(&whole.header()).unwrap();
+        header.payload_len = other_len;
+        let lied = header.encode();
+        let cut = [&whole.header()[..kept], &more].concat();
+        let extended = [&lied[..], &more].concat();
+        for bytes in [&lied[..], &cut, &extended] {
+            if let Ok(segment) = Segment::from_wire(bytes, whole.payload().clone()) {
+                prop_assert_eq!(&segment.header()[..], bytes);
+                prop_assert_eq!(segment.payload(), whole.payload());
+            }
+        }
+        // Nothing is set aside for a length before it is known to be true.
+        prop_assert_eq!(Segment::from_wire(&lied, whole.payload().clone()).is_ok(), other_len as usize == whole.payload().len());
+    }
+
+    #[test]
     fn damage_to_any_byte_is_detected(
         id in any_id(),
         payload in prop::collection::vec(any::<u8>(), 0..600),

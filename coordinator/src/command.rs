@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use proto::Recipe;
+use proto::{Outcome, Recipe};
 use security::{Role, SecurityArgs};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +17,7 @@ use crate::config::{CoordinatorConfig, DEFAULT_KEEP, DEFAULT_NAME, DEFAULT_PROJE
 use crate::console::Console;
 use crate::recipe_args::RecipeArgs;
 use crate::shutdown::Shutdown;
-use crate::{RunDirectory, RunSummary, listen, run};
+use crate::{HomeError, RunDirectory, RunError, listen, run};
 
 /// Arguments of the coordinator.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,7 +31,8 @@ pub struct Args {
     pub min_world_size: usize,
 
     /// Take over the run in this directory: from its workers where they are still at work, from its newest checkpoint
-    /// otherwise. Without a directory: the run of this project and name if it was begun, a new one if not.
+    /// otherwise. Without a directory: the run of this project and name if it was begun, a new one if not; one that has
+    /// ended is only told of.
     #[arg(long, value_name = "RUN", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
 
@@ -189,18 +191,39 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<ExitCode
         let asked_to_stop = shutdown.stop.clone();
         let ended = run(listener, config, progress, shutdown).await;
         rendering.await.context("the console failed")?;
-        let summary = ended?;
-        say_where(&summary);
+        let summary = match ended {
+            // Started again by somebody who starts whatever is not there: what was asked for is done.
+            Err(RunError::Home(HomeError::Ended {
+                path,
+                outcome,
+                reason,
+            })) if args.resume == Some(None) => {
+                println!("the run in {} has ended: {outcome}: {reason}", path.display());
+                if outcome == Outcome::Failed.to_string() {
+                    return Ok(ExitCode::from(FAILURE));
+                }
+                say_where(&RunDirectory::open(&path)?.0);
+                linger(args, &asked_to_stop).await;
+                return Ok(ExitCode::SUCCESS);
+            }
+            ended => ended?,
+        };
+        say_where(&summary.directory);
         if summary.is_resumable {
             println!("resume with: --resume {}", summary.directory.path().display());
             return Ok(ExitCode::from(RESUMABLE));
         }
-        if args.linger {
-            println!("the run has ended; staying until asked to stop");
-            asked_to_stop.cancelled().await;
-        }
+        linger(args, &asked_to_stop).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Stays after the end of a run, if that is wanted.
+async fn linger(args: &Args, asked_to_stop: &CancellationToken) {
+    if args.linger {
+        println!("the run has ended; staying until asked to stop");
+        asked_to_stop.cancelled().await;
+    }
 }
 
 /// Sends logs to stderr, above the live line. Keeps what is there when the program has set up its own.
@@ -215,9 +238,9 @@ pub fn log_to(console: &Console, format: LogFormat) {
     };
 }
 
-fn say_where(summary: &RunSummary) {
-    let best = summary.directory.best_weights();
-    let last = summary.directory.last_weights();
+fn say_where(directory: &RunDirectory) {
+    let best = directory.best_weights();
+    let last = directory.last_weights();
     for weights in [best, last] {
         if weights.exists() {
             println!("weights: {}", weights.display());

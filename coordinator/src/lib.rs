@@ -36,6 +36,7 @@ pub mod membership;
 pub mod recipe_args;
 pub mod run_directory;
 
+mod arrivals;
 mod config;
 mod disk;
 mod listen;

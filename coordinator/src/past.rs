@@ -39,11 +39,13 @@ pub enum HomeError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal says that nothing is left to be done.
-    #[error("the run in {} has ended: {reason}", path.display())]
+    #[error("the run in {} has ended: {outcome}: {reason}", path.display())]
     Ended {
         /// The run directory.
         path: PathBuf,
-        /// How it ended.
+        /// How it ended, in one word: that of an [`Outcome`](proto::Outcome).
+        outcome: String,
+        /// Why, in a sentence.
         reason: String,
     },
     /// The journal does not belong to the recipe.
@@ -123,7 +125,13 @@ impl Home {
                 Record::Stopped { .. } => past.is_at_work = false,
                 Record::CheckpointCommitted { .. } => {}
                 Record::Resumed => past.takeovers += 1,
-                Record::Ended { reason, .. } => return Err(HomeError::Ended { path, reason }),
+                Record::Ended { outcome, reason } => {
+                    return Err(HomeError::Ended {
+                        path,
+                        outcome,
+                        reason,
+                    });
+                }
             }
         }
         past.takeovers += 1;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use probe::Doctor;
 use proto::RunId;
 use proto::transport::{self, CONTROL_MESSAGE_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX};
 use proto::wire::artifact_service_server::ArtifactServiceServer;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::arrivals::Arrivals;
 use crate::config::CoordinatorConfig;
 use crate::membership::{Event, Failure, Membership, Terms, Verdict};
 use crate::past::{Home, HomeError};
@@ -137,6 +139,7 @@ pub async fn run(
         run,
         config: &config,
         weights: directory.weights(),
+        doctor: Doctor::new(directory.path().to_owned()),
         checkpoint: CheckpointShell {
             shared: Arc::clone(&shared),
             checkpoints,
@@ -242,6 +245,7 @@ struct Services<'a> {
     run: RunId,
     config: &'a CoordinatorConfig,
     weights: Weights,
+    doctor: Doctor,
     checkpoint: CheckpointShell,
 }
 
@@ -256,10 +260,13 @@ async fn serve(
         run,
         config,
         weights,
+        doctor,
         checkpoint,
     } = services;
+    let arrivals = Arc::new(Arrivals::default());
     let control = ControlShell {
         shared: Arc::clone(shared),
+        arrivals: Arc::clone(&arrivals),
         run,
         recipe: config.recipe.clone(),
         world_size: config.world_size,
@@ -273,6 +280,7 @@ async fn serve(
     };
     let operator = OperatorShell {
         shared: Arc::clone(shared),
+        arrivals,
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
@@ -295,6 +303,7 @@ async fn serve(
         .add_service(
             CheckpointServiceServer::new(checkpoint).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX),
         )
+        .add_service(doctor.into_service())
         .add_service(
             OperatorServiceServer::new(operator).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         );

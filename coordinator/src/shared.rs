@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
-use proto::{Ending, Refusal, Roster, RunStatus, Sender, Switch, wire};
+use proto::{Attendance, Ending, Refusal, Roster, RunStatus, Sender, Switch, wire};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
@@ -118,6 +118,11 @@ impl Shared {
     /// A snapshot for people.
     pub(crate) fn snapshot(&self, epochs: u32) -> RunStatus {
         self.lock().snapshot(self.now(), epochs)
+    }
+
+    /// Those that have joined, for people.
+    pub(crate) fn attendance(&self) -> Vec<Attendance> {
+        self.lock().attendance(self.now())
     }
 
     /// Runs `read` on the membership.

@@ -16,6 +16,7 @@
 //! | [`report`] | progress, results, the end of a worker's part |
 //! | [`ending`] | how a run ends |
 //! | [`status`] | snapshot for people |
+//! | [`doctor`] | hosts and connections as they are looked at before a run |
 //! | [`artifact`] | header of an uploaded weights file |
 //! | [`state`] | ranges of training states, digests |
 //! | [`segment`] | ring segments to and from `collective` |
@@ -26,6 +27,7 @@
 //! It deliberately holds no connection, no state and no decision.
 
 pub mod artifact;
+pub mod doctor;
 pub mod ending;
 pub mod identity;
 pub mod joining;
@@ -41,6 +43,7 @@ pub mod transport;
 
 pub use artifact::UploadHeader;
 pub use collective::Generation;
+pub use doctor::{Attendance, HostReport, Measurement, OpenedCard, Stage, Target};
 pub use ending::{Ending, Outcome};
 pub use identity::{Address, Fingerprint, RunId, Sender, WorkerId};
 pub use joining::{Candidate, DatasetCard, Difference, ModelCard};

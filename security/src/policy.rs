@@ -25,16 +25,22 @@ const OPERATORS: &[Role] = &[Role::Operator];
 const ANYONE: &[Role] = &[Role::Coordinator, Role::Worker, Role::Operator];
 
 /// All calls.
-pub const RULES: [Rule; 16] = [
+pub const RULES: [Rule; 21] = [
     allow("/ringmaster.v1.CoordinatorService/GetRun", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Join", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Watch", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Heartbeat", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Report", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Leave", WORKERS),
+    allow("/ringmaster.v1.CoordinatorService/Peers", WORKERS),
     allow("/ringmaster.v1.CoordinatorService/Status", OPERATORS),
     allow("/ringmaster.v1.OperatorService/Stop", OPERATORS),
     allow("/ringmaster.v1.OperatorService/Checkpoint", OPERATORS),
+    allow("/ringmaster.v1.OperatorService/Survey", OPERATORS),
+    allow("/ringmaster.v1.DoctorService/Examine", OPERATORS),
+    allow("/ringmaster.v1.DoctorService/Swallow", WORKERS),
+    // It makes a worker connect to others; the handler asks the coordinator where those are.
+    allow("/ringmaster.v1.ProbeService/Probe", OPERATORS),
     allow("/ringmaster.v1.ArtifactService/Upload", WORKERS),
     allow("/ringmaster.v1.CheckpointService/Put", WORKERS),
     allow("/ringmaster.v1.CheckpointService/Get", WORKERS),

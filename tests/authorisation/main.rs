@@ -14,13 +14,14 @@ use tonic::{Code, Status};
 use crate::support::{Cluster, Holder, TOKEN, call};
 
 /// Each call, and the one role that may make it; none where every certificate will do.
-const RIGHTS: [(&str, Option<Role>); 16] = [
+const RIGHTS: [(&str, Option<Role>); 21] = [
     ("/ringmaster.v1.CoordinatorService/GetRun", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Join", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Watch", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Heartbeat", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Report", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Leave", Some(Worker)),
+    ("/ringmaster.v1.CoordinatorService/Peers", Some(Worker)),
     ("/ringmaster.v1.CoordinatorService/Status", Some(Operator)),
     ("/ringmaster.v1.ArtifactService/Upload", Some(Worker)),
     ("/ringmaster.v1.CheckpointService/Put", Some(Worker)),
@@ -28,6 +29,10 @@ const RIGHTS: [(&str, Option<Role>); 16] = [
     ("/ringmaster.v1.ExchangeService/Exchange", Some(Worker)),
     ("/ringmaster.v1.StateService/Fetch", Some(Worker)),
     ("/ringmaster.v1.OperatorService/Checkpoint", Some(Operator)),
+    ("/ringmaster.v1.OperatorService/Survey", Some(Operator)),
+    ("/ringmaster.v1.DoctorService/Examine", Some(Operator)),
+    ("/ringmaster.v1.DoctorService/Swallow", Some(Worker)),
+    ("/ringmaster.v1.ProbeService/Probe", Some(Operator)),
     ("/grpc.health.v1.Health/Check", None),
     ("/grpc.health.v1.Health/Watch", None),
     // Last, for it ends the run.

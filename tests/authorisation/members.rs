@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use proto::wire::artifact_service_client::ArtifactServiceClient;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
+use proto::wire::doctor_service_client::DoctorServiceClient;
 use proto::wire::exchange_request::Content as Exchanged;
 use proto::wire::exchange_service_client::ExchangeServiceClient;
+use proto::wire::probe_service_client::ProbeServiceClient;
 use proto::wire::upload_request::Content as Uploaded;
 use proto::wire::watch_response::Decision;
 use proto::{
     Activity, Address, Candidate, DatasetCard, Fingerprint, Finished, Generation, ModelCard, Outcome,
-    RefusalKind, Report, Roster, RunId, Sender, UploadHeader, WorkerId, wire,
+    RefusalKind, Report, Roster, RunId, Sender, Target, UploadHeader, WorkerId, doctor, wire,
 };
 use security::{Channel, Expect};
 use tonic::Status;
@@ -33,7 +35,10 @@ impl Member {
             .unwrap();
         let version = proto::VERSION.to_owned();
         let run = CoordinatorServiceClient::new(channel.clone())
-            .get_run(wire::GetRunRequest { version })
+            .get_run(wire::GetRunRequest {
+                version,
+                member: None,
+            })
             .await
             .unwrap()
             .into_inner();
@@ -248,6 +253,108 @@ async fn only_the_left_neighbour_of_this_generation_opens_a_segment_stream() {
         );
     }
     open("a", cluster.left, RUN, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_reaches_members_only_and_no_more_than_one_at_a_time_is_answered() {
+    let cluster = Cluster::start().await;
+    let member = Member::new(&cluster, "b").await;
+    // The worker that serves the exchange, and one that claims another's address.
+    let join = |worker: WorkerId, address: &Address| wire::JoinRequest {
+        address: address.to_string(),
+        ..member.join_request(worker)
+    };
+    let mut client = CoordinatorServiceClient::new(member.channel.clone());
+    client.join(join(member.worker, &cluster.exchange)).await.unwrap();
+    let impostor = Member::new(&cluster, "a").await;
+    // Where the coordinator listens, there is no worker.
+    let elsewhere = wire::JoinRequest {
+        address: cluster.coordinator.to_string(),
+        ..impostor.join_request(impostor.worker)
+    };
+    CoordinatorServiceClient::new(impostor.channel.clone())
+        .join(elsewhere)
+        .await
+        .unwrap();
+
+    let channel = cluster
+        .operator()
+        .connect(&cluster.exchange, Expect::Worker(member.worker))
+        .await
+        .unwrap();
+    let probe = async |target: Target, bytes: u64| {
+        let request = wire::ProbeRequest {
+            target: Some(target.into()),
+            bytes,
+        };
+        let mut client = ProbeServiceClient::new(channel.clone());
+        let answer = client.probe(request).await;
+        answer.map(|answer| doctor::probed(answer.into_inner()).unwrap())
+    };
+    let reached = probe(Target::Worker(member.worker), 1 << 20).await.unwrap();
+    assert!(reached.unwrap().bytes_per_second > 0);
+    assert!(probe(Target::Coordinator, 1 << 20).await.unwrap().is_ok());
+
+    let stranger = cluster.worker("z").new_worker();
+    let refused = probe(Target::Worker(stranger), 1).await.map(drop);
+    assert_eq!(kind(&refused), Some(RefusalKind::UnknownWorker), "{refused:?}");
+    let refused = probe(Target::Coordinator, (64 << 20) + 1).await.map(drop);
+    assert_eq!(kind(&refused), Some(RefusalKind::TooLarge), "{refused:?}");
+    // Who is there does not prove to be who was expected: nothing is sent.
+    let other = probe(Target::Worker(impostor.worker), 1).await.unwrap();
+    assert!(other.is_err(), "{other:?}");
+
+    let both = tokio::join!(
+        probe(Target::Coordinator, 64 << 20),
+        probe(Target::Coordinator, 1)
+    );
+    let kinds = [kind(&both.0.map(drop)), kind(&both.1.map(drop))];
+    assert!(kinds.contains(&Some(RefusalKind::NotNow)), "{kinds:?}");
+    assert!(kinds.contains(&None), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_process_swallows_so_much_and_for_one_at_a_time() {
+    let cluster = Cluster::start().await;
+    let channel = cluster
+        .worker("a")
+        .connect(&cluster.exchange, Expect::Anyone)
+        .await
+        .unwrap();
+    let chunk = wire::SwallowRequest {
+        chunk: vec![0; 64 << 10].into(),
+    };
+    let chunks = |count: usize| tokio_stream::iter(vec![chunk.clone(); count]);
+    // One stream that stays open.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let held = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut client = DoctorServiceClient::new(channel.clone());
+    let held = client.swallow(held).await.unwrap();
+    let second = DoctorServiceClient::new(channel.clone()).swallow(chunks(1)).await;
+    assert_eq!(kind(&second.map(drop)), Some(RefusalKind::NotNow));
+    drop(sender);
+    let mut held = held.into_inner();
+    assert_eq!(held.message().await.unwrap(), None);
+
+    let mut answers = loop {
+        match client.swallow(chunks(1025)).await {
+            Ok(answers) => break answers.into_inner(),
+            // The end of the first stream is noticed in a moment.
+            Err(status) => assert_eq!(RefusalKind::of(&status), Some(RefusalKind::NotNow)),
+        }
+    };
+    let refused = loop {
+        match answers.message().await {
+            Ok(Some(answer)) => assert!(answer.bytes <= 64 << 20),
+            Ok(None) => panic!("more than the limit was swallowed"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        RefusalKind::of(&refused),
+        Some(RefusalKind::TooLarge),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use coordinator::membership::Timing;
 use coordinator::{CoordinatorConfig, Shutdown, listen, run};
 use hyper_util::rt::TokioIo;
+use probe::Doctor;
 use proto::{Address, Generation, Member, Recipe, RunId, WorkerId, transport};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use security::authority::{Authority, Issued, Order};
@@ -24,6 +25,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Uri};
 use tonic::{Request, Status};
+use worker::prober::Prober;
 use worker::ring::links::{Broken, Inbound};
 use worker::ring::service::Exchange;
 use worker::ring::state_service::States;
@@ -63,7 +65,7 @@ impl Cluster {
 
         let security = security(&folder, &authority, Role::Coordinator, "c");
         let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let coordinator = listener.local_addr().unwrap().into();
+        let coordinator: Address = listener.local_addr().unwrap().into();
         let mut config = CoordinatorConfig::new(Recipe::default(), 2).unwrap();
         config.project = folder.path().join("runs");
         config.timing = Timing {
@@ -94,11 +96,14 @@ impl Cluster {
         let (reporter, health) = tonic_health::server::health_reporter();
         drop(reporter);
         let incoming = security.incoming(listener, ConnectionLimits::WORKER);
+        let prober = Prober::new(security.clone(), coordinator.clone());
         let server = security
             .server()
             .add_service(health)
             .add_service(served.into_service())
-            .add_service(States::default().into_service());
+            .add_service(States::default().into_service())
+            .add_service(Doctor::new(folder.path().to_owned()).into_service())
+            .add_service(prober.into_service());
         tokio::spawn(server.serve_with_incoming(incoming));
         Self {
             folder,
@@ -113,9 +118,12 @@ impl Cluster {
 
     /// The servers that offer a call.
     pub(crate) fn servers_of(&self, path: &str) -> Vec<&Address> {
-        if path.starts_with("/grpc.health") {
+        if path.starts_with("/grpc.health") || path.contains("DoctorService") {
             vec![&self.coordinator, &self.exchange]
-        } else if path.contains("ExchangeService") || path.contains("StateService") {
+        } else if ["Exchange", "State", "Probe"]
+            .iter()
+            .any(|name| path.contains(&format!("{name}Service")))
+        {
             vec![&self.exchange]
         } else {
             vec![&self.coordinator]
@@ -170,6 +178,11 @@ impl Cluster {
     /// A process of this host, as the programs make it.
     pub(crate) fn worker(&self, name: &str) -> Security {
         security_of_worker(&self.folder, &self.authority, name)
+    }
+
+    /// A person at a command line.
+    pub(crate) fn operator(&self) -> Security {
+        security(&self.folder, &self.authority, Role::Operator, "operator")
     }
 
     fn issue(&self, authority: &Authority, order: Order) -> Holder {

@@ -59,14 +59,6 @@ pub fn advertised(
     }
 }
 
-/// Returns the name of this machine, for people and for keeping workers of one machine together.
-pub fn host_name() -> String {
-    let named = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-    named
-        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
-        .map_or_else(|| "unnamed-host".to_owned(), |name| name.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub(crate) use probe::measure::reason;
 use proto::Address;
 use security::{Channel, Expect, Security};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -95,15 +96,6 @@ async fn attempt(security: &Security, address: &Address) -> Result<(Channel, IpA
         .await
         .map_err(|error| reason(&error))?;
     Ok((channel, own))
-}
-
-/// Returns the innermost cause: tonic itself only says that it could not connect.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

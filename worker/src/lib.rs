@@ -26,6 +26,7 @@ pub mod delivery;
 pub mod heartbeat;
 pub mod outbox;
 pub mod prepare;
+pub mod prober;
 pub mod pulse;
 pub mod replica;
 pub mod report;

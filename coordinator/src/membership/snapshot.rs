@@ -2,29 +2,19 @@
 
 use std::time::Duration;
 
-use proto::{Member, MemberStatus, RunPhase, RunStatus};
+use proto::{Attendance, Candidate, Member, MemberStatus, OpenedCard, RunPhase, RunStatus, Stage};
 
+use super::seat::Seat;
 use super::{Membership, Phase};
 
 impl Membership {
     /// A snapshot for the Status call; `epochs` is the recipe's number.
     pub fn snapshot(&self, now: Duration, epochs: u32) -> RunStatus {
-        let rank = |worker| {
-            self.roster()
-                .and_then(|roster| roster.find(worker))
-                .map(|member| member.rank)
-        };
-        let mut seats: Vec<_> = self.seats.iter().collect();
-        seats.sort_by_key(|seat| rank(seat.worker()).unwrap_or(usize::MAX));
-        let members = seats
+        let members = self
+            .by_rank()
             .into_iter()
-            .map(|seat| MemberStatus {
-                member: Member {
-                    rank: rank(seat.worker()).unwrap_or(0),
-                    worker: seat.candidate.worker,
-                    host: seat.candidate.host.clone(),
-                    address: seat.candidate.address.clone(),
-                },
+            .map(|(member, seat)| MemberStatus {
+                member,
                 device: seat.candidate.device.clone(),
                 threads: seat.candidate.threads,
                 step: seat.step,
@@ -49,5 +39,49 @@ impl Membership {
             checkpoint_step: self.checkpoint_step,
             losses: self.losses,
         }
+    }
+
+    /// Those that have joined, for the Survey call.
+    pub fn attendance(&self, now: Duration) -> Vec<Attendance> {
+        let attendance = |(member, seat): (Member, &Seat)| {
+            let Candidate {
+                device,
+                threads,
+                dataset,
+                model,
+                ..
+            } = &seat.candidate;
+            Attendance {
+                member,
+                stage: Stage::Joined(OpenedCard {
+                    device: device.clone(),
+                    threads: *threads,
+                    dataset: dataset.fingerprint,
+                    train_images: dataset.train_images,
+                    val_images: dataset.val_images,
+                    model: model.layout_digest,
+                    description: model.description.clone(),
+                }),
+                age: now.saturating_sub(seat.heard_at),
+            }
+        };
+        self.by_rank().into_iter().map(attendance).collect()
+    }
+
+    /// All seats: by rank, those without one behind them in the order of joining and with rank 0.
+    fn by_rank(&self) -> Vec<(Member, &Seat)> {
+        let rank = |seat: &Seat| {
+            let member = self.roster().and_then(|roster| roster.find(seat.worker()));
+            member.map(|member| member.rank)
+        };
+        let mut seats: Vec<_> = self.seats.iter().collect();
+        seats.sort_by_key(|seat| rank(seat).unwrap_or(usize::MAX));
+        let member = |seat: &Seat| Member {
+            rank: rank(seat).unwrap_or(0),
+            worker: seat.candidate.worker,
+            host: seat.candidate.host.clone(),
+            address: seat.candidate.address.clone(),
+        };
+        seats.into_iter().map(|seat| (member(seat), seat)).collect()
     }
 }

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::wire::coordinator_service_server::CoordinatorService;
 use proto::wire::watch_response::Decision;
 use proto::wire::{self, WatchResponse};
-use proto::{Activity, Candidate, ParseError, Recipe, Refusal, Report, RunId, Sender, StateDigest, WorkerId};
+use proto::{
+    Activity, Candidate, Member, ParseError, Recipe, Refusal, Report, RunId, Sender, Stage, StateDigest,
+    WorkerId,
+};
 use security::Caller;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
+use crate::arrivals::Arrivals;
 use crate::membership::{Event, Timing, Vitals, WatchId};
 use crate::shared::{Decisions, Shared};
 
@@ -21,6 +25,7 @@ use crate::shared::{Decisions, Shared};
 #[derive(Debug)]
 pub(crate) struct ControlShell {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) run: RunId,
     pub(crate) recipe: Recipe,
     pub(crate) world_size: usize,
@@ -37,13 +42,24 @@ impl CoordinatorService for ControlShell {
         &self,
         request: Request<wire::GetRunRequest>,
     ) -> Result<Response<wire::GetRunResponse>, Status> {
-        let version = request.into_inner().version;
+        let caller = Caller::of(&request)?;
+        let wire::GetRunRequest { version, member } = request.into_inner();
+        let member = member.map(Member::try_from).transpose().map_err(Refusal::from)?;
+        if let Some(member) = &member {
+            caller.speaks_for(member.worker)?;
+        }
         if version != proto::VERSION {
-            return Err(Refusal::VersionDiffers {
+            let refusal = Refusal::VersionDiffers {
                 worker: version,
                 coordinator: proto::VERSION.to_owned(),
+            };
+            if let Some(member) = member {
+                self.arrivals.refused(Instant::now(), member, refusal.to_string());
             }
-            .into());
+            return Err(refusal.into());
+        }
+        if let Some(member) = member {
+            self.arrivals.came(Instant::now(), member);
         }
         Ok(Response::new(wire::GetRunResponse {
             run_id: self.run.to_string(),
@@ -59,8 +75,21 @@ impl CoordinatorService for ControlShell {
         let caller = Caller::of(&request)?;
         let candidate = Candidate::try_from(request.into_inner()).map_err(Refusal::from)?;
         caller.speaks_for(candidate.worker)?;
-        refuse_unreachable(&candidate, &caller)?;
-        self.shared.handle(Event::Joined(candidate)).await?;
+        let member = Member {
+            rank: 0,
+            worker: candidate.worker,
+            host: candidate.host.clone(),
+            address: candidate.address.clone(),
+        };
+        let joined = match refuse_unreachable(&candidate, &caller) {
+            Ok(()) => self.shared.handle(Event::Joined(candidate)).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = joined {
+            self.arrivals.refused(Instant::now(), member, refusal.to_string());
+            return Err(refusal.into());
+        }
+        self.arrivals.joined(member.worker);
         Ok(Response::new(wire::JoinResponse {
             heartbeat_interval_milliseconds: self.timing.heartbeat_interval.as_millis() as u32,
             lease_milliseconds: self.timing.lease.as_millis() as u32,
@@ -143,6 +172,17 @@ impl CoordinatorService for ControlShell {
         };
         self.shared.handle(event).await?;
         Ok(Response::new(wire::LeaveResponse {}))
+    }
+
+    async fn peers(&self, _: Request<wire::PeersRequest>) -> Result<Response<wire::PeersResponse>, Status> {
+        let all = self
+            .shared
+            .attendance()
+            .into_iter()
+            .chain(self.arrivals.list(Instant::now()));
+        let reachable = all.filter(|worker| !matches!(worker.stage, Stage::Refused(_)));
+        let members = reachable.map(|worker| worker.member.into()).collect();
+        Ok(Response::new(wire::PeersResponse { members }))
     }
 
     async fn status(

@@ -1,15 +1,18 @@
 //! `OperatorService`: what a person may ask of a run. Who may is decided before, by `security`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::Refusal;
 use proto::wire::operator_service_server::OperatorService;
-use proto::wire::{CheckpointRequest, CheckpointResponse, StopRequest, StopResponse};
+use proto::wire::{
+    CheckpointRequest, CheckpointResponse, StopRequest, StopResponse, SurveyRequest, SurveyResponse,
+};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use crate::arrivals::Arrivals;
 use crate::membership::Event;
 use crate::shared::Shared;
 
@@ -17,6 +20,7 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct OperatorShell {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 #[tonic::async_trait]
@@ -44,6 +48,16 @@ impl OperatorService for OperatorShell {
             }
             .into()),
         }
+    }
+
+    async fn survey(&self, _: Request<SurveyRequest>) -> Result<Response<SurveyResponse>, Status> {
+        let all = self
+            .shared
+            .attendance()
+            .into_iter()
+            .chain(self.arrivals.list(Instant::now()));
+        let workers = all.map(Into::into).collect();
+        Ok(Response::new(SurveyResponse { workers }))
     }
 }
 

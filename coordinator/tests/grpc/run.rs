@@ -167,7 +167,10 @@ async fn a_worker_that_does_not_fit_is_told_the_difference_and_the_run_goes_on()
     let version = "0.0.1".to_owned();
     let refused = worker
         .client
-        .get_run(proto::wire::GetRunRequest { version })
+        .get_run(proto::wire::GetRunRequest {
+            version,
+            member: None,
+        })
         .await
         .map(drop);
     assert_eq!(kind(&refused), Some(RefusalKind::VersionDiffers));

@@ -156,7 +156,10 @@ impl Worker {
         let mut client = CoordinatorServiceClient::new(channel.clone());
         let version = proto::VERSION.to_owned();
         let answer = client
-            .get_run(wire::GetRunRequest { version })
+            .get_run(wire::GetRunRequest {
+                version,
+                member: None,
+            })
             .await
             .unwrap()
             .into_inner();

@@ -1,7 +1,6 @@
 //! From images that a format found to samples: each image and its labels are looked at, and kept or left out.
 
 use std::{
-    fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -184,7 +183,7 @@ fn check(candidate: &Candidate, classes: usize, limits: &Limits) -> Result<Check
 
 /// The text of a label file, or `None` if there is no file: then nothing is in the image.
 fn read_label_file(path: &Path, limit: u64) -> Result<Option<String>, SkipReason> {
-    let file = match fs::File::open(path) {
+    let file = match files::open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SkipReason::LabelFile(error)),

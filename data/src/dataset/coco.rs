@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::BufReader,
     path::{Path, PathBuf},
 };
@@ -229,7 +229,7 @@ fn read(file: &Path, limits: &Limits) -> Result<Content, DatasetError> {
         path: file.to_owned(),
         source,
     };
-    let open = File::open(file).map_err(io)?;
+    let open = files::open_regular(file).map_err(io)?;
     let bytes = open.metadata().map_err(io)?.len();
     if bytes > limits.annotations_bytes {
         return Err(DatasetError::TooLarge {

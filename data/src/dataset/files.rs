@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -113,6 +113,14 @@ pub(super) fn join(base: &Path, path: impl AsRef<Path>) -> PathBuf {
     joined
 }
 
+/// Opens a file for reading, and nothing else: opening a pipe would wait for whoever writes into it.
+pub(super) fn open_regular(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    fs::File::open(path)
+}
+
 /// Reads a text file of limited size.
 pub(super) fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, DatasetError> {
     if !path.exists() {
@@ -125,7 +133,7 @@ pub(super) fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<S
         path: path.to_owned(),
         source,
     };
-    let file = fs::File::open(path).map_err(io)?;
+    let file = open_regular(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
     if bytes > limit {
         return Err(DatasetError::TooLarge {

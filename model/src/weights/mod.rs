@@ -101,6 +101,9 @@ const ENTRY_KEY: &str = "ringmaster";
 /// PyTorch counts batches in this tensor of each batch normalisation, and uses the count only without momentum.
 const COUNTER: &str = "num_batches_tracked";
 
+/// More classes than any detection data set has.
+const CLASSES_MAX: usize = 100_000;
+
 /// How a zip archive, and so a `.pt` file, begins.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
@@ -220,7 +223,8 @@ fn recognise(file: &Tensors) -> Result<Weights, WeightsError> {
         let [classes] = head.shape[..] else {
             continue;
         };
-        if classes == 0 {
+        // A tensor of another type has not been compared with what is stored: its shape is only text.
+        if classes == 0 || classes > CLASSES_MAX {
             continue;
         }
         match read(file, kind, classes) {

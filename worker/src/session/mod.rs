@@ -18,11 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collective::{CollectiveError, Neighbour};
+use probe::{Doctor, host_name};
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::wire::exchange_service_server::ExchangeServiceServer;
 use proto::{
-    Address, Candidate, Ending, Finished, Generation, Outcome, Recipe, RefusalKind, Report, Roster, RunId,
-    Sender, Switch, wire,
+    Address, Candidate, Ending, Finished, Generation, Member, Outcome, Recipe, RefusalKind, Report, Roster,
+    RunId, Sender, Switch, wire,
 };
 use security::network::Listener;
 use security::{Channel, ConnectionLimits, Security};
@@ -37,12 +38,13 @@ use self::attachment::{Attachment, News};
 use self::calls::{failed, leave, link_failure, link_lost, tell};
 pub use self::error::SessionError;
 use self::place::{Current, Next};
-use crate::address::{Advertise, advertised, host_name};
+use crate::address::{Advertise, advertised};
 use crate::compute::{Cards, Engine, Left, Notice, Ports, connect as connect_compute};
 use crate::connect;
 use crate::delivery::{Route, courier};
 use crate::heartbeat::Heartbeats;
 use crate::outbox::Outbox;
+use crate::prober::Prober;
 use crate::pulse::Pulse;
 use crate::replica::Offers;
 use crate::ring::service::Exchange;
@@ -99,7 +101,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
         .map_err(|source| SessionError::Listen { address, source })?;
     // Served before the coordinator is there: whether this process is healthy does not depend on another.
     let (exchange, offers) = (Exchange::default(), Offers::default());
-    let served = serve(&config.security, listener, exchange.clone(), offers.clone());
+    let served = serve(&config, listener, exchange.clone(), offers.clone());
     let _served = AbortOnDropHandle::new(served);
     let (channel, reached_from) = connect::coordinator(
         &config.security,
@@ -109,7 +111,14 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
     )
     .await?;
     let address = advertised(config.advertise.as_ref(), bound, reached_from)?;
-    let (run, recipe) = get_run(&config, channel.clone()).await?;
+    let worker = config.security.new_worker();
+    let member = Member {
+        rank: 0,
+        worker,
+        host: host_name(),
+        address: address.clone(),
+    };
+    let (run, recipe) = get_run(&config, member, channel.clone()).await?;
 
     let (signals, pulse, outbox) = (Arc::default(), Arc::default(), Arc::default());
     let (mut ports, desk) = connect_compute(&signals, &pulse, &outbox);
@@ -117,7 +126,6 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
     started.map_err(|error| SessionError::Compute(error.into()))?;
     let cards = opened(&mut ports, &shutdown).await?;
 
-    let worker = config.security.new_worker();
     let session = Session {
         candidate: Candidate {
             run,
@@ -151,9 +159,11 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
 }
 
 /// Serves the ring neighbours and those who copy the state, until the returned task is aborted.
-fn serve(security: &Security, listener: Listener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
-    let mut server = security.server();
-    let incoming = security.incoming(listener, ConnectionLimits::WORKER);
+fn serve(config: &WorkerConfig, listener: Listener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
+    let mut server = config.security.server();
+    let incoming = config.security.incoming(listener, ConnectionLimits::WORKER);
+    let doctor = Doctor::new(".".into());
+    let prober = Prober::new(config.security.clone(), config.coordinator.clone());
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ExchangeServiceServer<Exchange>>().await;
@@ -161,6 +171,8 @@ fn serve(security: &Security, listener: Listener, exchange: Exchange, offers: Of
             .add_service(health_service)
             .add_service(exchange.into_service())
             .add_service(States::new(offers).into_service())
+            .add_service(doctor.into_service())
+            .add_service(prober.into_service())
             .serve_with_incoming(incoming)
             .await;
         if let Err(error) = served {
@@ -170,9 +182,14 @@ fn serve(security: &Security, listener: Listener, exchange: Exchange, offers: Of
 }
 
 /// Asks which run it is.
-async fn get_run(config: &WorkerConfig, channel: Channel) -> Result<(RunId, Recipe), SessionError> {
+async fn get_run(
+    config: &WorkerConfig,
+    member: Member,
+    channel: Channel,
+) -> Result<(RunId, Recipe), SessionError> {
     let request = wire::GetRunRequest {
         version: proto::VERSION.to_owned(),
+        member: Some(member.into()),
     };
     let mut client = CoordinatorServiceClient::new(channel);
     let answer = client.get_run(request).await;

@@ -119,8 +119,6 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
     #[test]
     fn random_records_come_back_and_random_damage_hides_only_what_follows(
         records in prop::collection::vec(any_record(), 1..12),

@@ -12,6 +12,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 use zip::result::ZipError;
 
@@ -55,8 +57,11 @@ pub enum TorchError {
         found: String,
     },
     /// Nested or repeated without end.
-    #[error("the file's modules are nested too deeply or too many")]
+    #[error("the file's modules are nested too deeply, too many, or have names too long")]
     Nesting,
+    /// Far more numbers than any model has: tensors that share what is stored.
+    #[error("the file's tensors have more than {NUMBERS_MAX} numbers, or more than the file stores")]
+    TooManyNumbers,
 }
 
 /// A checkpoint's content.
@@ -88,11 +93,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint, TorchError> {
     if walk.found.is_empty() {
         return Err(TorchError::NoModel);
     }
-    let mut tensors = Tensors::default();
-    for (name, description) in walk.found {
-        let stored = tensor::read(&mut archive, &name, &description)?;
-        tensors.insert(name, stored);
-    }
+    let tensors = read_tensors(&mut archive, walk.found, bytes.len())?;
     let image_size = values
         .entry(root, "train_args")
         .and_then(|arguments| values.entry(arguments, "imgsz"))
@@ -107,33 +108,78 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint, TorchError> {
     })
 }
 
-/// Names by number out of `{0: "a", 1: "b"}` or a list; `None` when a number is missing.
+/// Reads the tensors, each storage once. Of two that have one name the last counts.
+///
+/// Tensors may be views of the same storage, and entries of the archive may lie over each other, so neither is bounded by
+/// the file's length by itself.
+fn read_tensors(
+    archive: &mut Archive<'_>,
+    found: Vec<(String, tensor::Description<'_>)>,
+    file_bytes: usize,
+) -> Result<Tensors, TorchError> {
+    let mut by_storage: BTreeMap<&str, Vec<(String, tensor::Description<'_>)>> = BTreeMap::new();
+    let mut numbers = 0_usize;
+    for (name, description) in found.into_iter().collect::<BTreeMap<_, _>>() {
+        numbers = description
+            .count()
+            .and_then(|count| numbers.checked_add(count))
+            .filter(|&numbers| numbers <= NUMBERS_MAX)
+            .ok_or(TorchError::TooManyNumbers)?;
+        let tensors = by_storage.entry(description.storage).or_default();
+        tensors.push((name, description));
+    }
+    let mut tensors = Tensors::default();
+    let mut left = file_bytes;
+    for (storage, described) in by_storage {
+        let bytes = archive.storage(storage)?;
+        left = left.checked_sub(bytes.len()).ok_or(TorchError::TooManyNumbers)?;
+        for (name, description) in described {
+            match description.read(&bytes) {
+                Some(stored) => drop(tensors.insert(name, stored)),
+                None => return Err(TorchError::Tensor { name }),
+            }
+        }
+    }
+    Ok(tensors)
+}
+
+/// Names by number out of `{0: "a", 1: "b"}` or a list; `None` when a number is missing, or there are far too many.
 fn class_names(values: &Values, place: Ref) -> Option<Vec<String>> {
-    let text = |place| values.text(place).map(str::to_owned);
-    let Some(entries) = values.entries(place) else {
-        let names: Option<Vec<_>> = values.sequence(place).iter().map(|&name| text(name)).collect();
-        return names.filter(|names| !names.is_empty());
+    let texts: Vec<&str> = match values.entries(place) {
+        Some(entries) => {
+            // Of two with one number the first counts.
+            let numbered = entries.iter().rev();
+            let numbered: BTreeMap<i64, Ref> = numbered
+                .filter_map(|&(number, name)| Some((values.integer(number)?, name)))
+                .collect();
+            let count = i64::try_from(entries.len()).ok()?;
+            (0..count)
+                .map(|number| values.text(*numbered.get(&number)?))
+                .collect::<Option<_>>()?
+        }
+        None => {
+            let names = values.sequence(place).iter();
+            let names = names.map(|&name| values.text(name)).collect::<Option<Vec<_>>>()?;
+            (!names.is_empty()).then_some(names)?
+        }
     };
-    let name_of = |class: usize| {
-        let wanted = i64::try_from(class).ok()?;
-        let mut entries = entries.iter();
-        let &(_, name) = entries.find(|&&(key, _)| values.integer(key) == Some(wanted))?;
-        text(name)
-    };
-    (0..entries.len()).map(name_of).collect()
+    // One long text may be the name of every class.
+    let bytes: usize = texts.iter().map(|name| name.len()).sum();
+    (bytes <= CLASS_NAMES_BYTES_MAX).then(|| texts.into_iter().map(str::to_owned).collect())
 }
 
 /// Collects the tensors of a tree of modules.
 struct Walk<'a> {
     values: &'a Values,
-    found: Vec<(String, tensor::Description)>,
+    found: Vec<(String, tensor::Description<'a>)>,
+    /// Modules and entries of their dictionaries.
     visited: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn module(&mut self, path: &str, place: Ref, depth: usize) -> Result<(), TorchError> {
-        self.visited += 1;
-        if depth > DEPTH_MAX || self.visited > MODULES_MAX {
+        self.visit(1)?;
+        if depth > DEPTH_MAX {
             return Err(TorchError::Nesting);
         }
         let values = self.values;
@@ -150,23 +196,31 @@ impl Walk<'_> {
         }
         let children = values
             .attribute(place, "_modules")
-            .and_then(|part| values.entries(part));
-        for &(name, child) in children.unwrap_or_default() {
+            .and_then(|part| values.entries(part))
+            .unwrap_or_default();
+        self.visit(children.len())?;
+        for &(name, child) in children {
             if let Some(name) = values.text(name) {
-                self.module(&join(path, name), child, depth + 1)?;
+                self.module(&join(path, name)?, child, depth + 1)?;
             }
         }
         Ok(())
     }
 
     fn tensors(&mut self, path: &str, entries: &[(Ref, Ref)]) -> Result<(), TorchError> {
+        self.visit(entries.len())?;
         for &(name, place) in entries {
             let description = tensor::describe(self.values, place);
             if let (Some(name), Some(description)) = (self.values.text(name), description) {
-                self.found.push((join(path, name), description));
+                self.found.push((join(path, name)?, description));
             }
         }
-        if self.found.len() > MODULES_MAX {
+        Ok(())
+    }
+
+    fn visit(&mut self, count: usize) -> Result<(), TorchError> {
+        self.visited = self.visited.saturating_add(count);
+        if self.visited > VISITS_MAX {
             return Err(TorchError::Nesting);
         }
         Ok(())
@@ -199,15 +253,24 @@ impl Walk<'_> {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
+fn join(path: &str, name: &str) -> Result<String, TorchError> {
+    if path.len() + name.len() > NAME_BYTES_MAX {
+        return Err(TorchError::Nesting);
+    }
+    Ok(if path.is_empty() {
         name.to_owned()
     } else {
         format!("{path}.{name}")
-    }
+    })
 }
 
 /// Modules of the known models are nested half as deep.
 const DEPTH_MAX: usize = 24;
-/// The largest known model has about two thousand.
-const MODULES_MAX: usize = 50_000;
+/// The largest known model has about a tenth of this.
+const VISITS_MAX: usize = 50_000;
+/// The longest name of a known model has fifty.
+const NAME_BYTES_MAX: usize = 512;
+/// Twice as many as the largest known model has: 512 MiB.
+const NUMBERS_MAX: usize = 1 << 27;
+/// A thousand classes with names of a kilobyte.
+const CLASS_NAMES_BYTES_MAX: usize = 1 << 20;

@@ -45,8 +45,9 @@ pub enum PickleError {
     },
 }
 
-/// Descriptions of the largest models have a few hundred kilobytes.
-const LEN_MAX: usize = 64 << 20;
+/// Descriptions of the largest models have a few hundred kilobytes, with their optimizers somewhat more. A byte can make a
+/// value, so reading takes some two hundred times as much memory at worst.
+const LEN_MAX: usize = 4 << 20;
 
 /// Returns all values of a pickle, and the place of the one it is about.
 pub(super) fn read(bytes: &[u8]) -> Result<(Values, Ref), PickleError> {

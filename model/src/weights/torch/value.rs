@@ -72,15 +72,20 @@ impl Values {
             .map(|&(_, value)| value)
     }
 
-    /// Returns an attribute of an object.
+    /// Returns an attribute of an object; none of one that has far more attributes than any module.
     pub(super) fn attribute(&self, place: Ref, name: &str) -> Option<Ref> {
+        let few = |part: Ref| {
+            self.entries(part)
+                .is_some_and(|entries| entries.len() <= ATTRIBUTES_MAX)
+        };
+        let entry = |part: Ref| few(part).then(|| self.entry(part, name))?;
         match self.get(place) {
             Value::Object {
                 state: Some(state), ..
             } => match self.get(*state) {
                 // Attributes in a dictionary, and those in slots.
-                Value::Tuple(parts) => parts.iter().find_map(|&part| self.entry(part, name)),
-                _ => self.entry(*state, name),
+                Value::Tuple(parts) => parts.iter().take(2).find_map(|&part| entry(part)),
+                _ => entry(*state),
             },
             _ => None,
         }
@@ -138,3 +143,6 @@ impl Values {
         }
     }
 }
+
+/// A module has some twenty; one that is visited often must not cost much each time.
+const ATTRIBUTES_MAX: usize = 1000;

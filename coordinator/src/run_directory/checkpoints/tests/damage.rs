@@ -209,8 +209,6 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn loading_gives_a_whole_checkpoint_or_a_clear_refusal(
         damages in prop::collection::vec((0..10_usize, any_damage()), 0..6),
