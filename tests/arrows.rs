@@ -5,7 +5,7 @@
 use std::process::Command;
 
 /// Crate, and packages that must not be anywhere below it; with a star the family too: `burn*` is also burn-tensor.
-const FORBIDDEN: [(&str, &[&str]); 8] = [
+const FORBIDDEN: [(&str, &[&str]); 9] = [
     (
         "collective",
         &[
