@@ -43,7 +43,7 @@ fn one_that_comes_back_has_left_its_generation() {
     // When it was missed, a generation without it was announced: the others may be in that.
     assert_eq!(begun(&join(&mut membership, 7.0, 1, "b")), None);
     // The last that was missed is in all of them.
-    let effects = join(&mut membership, 7.1, 2, "a");
+    let effects = join(&mut membership, 7.1, 3, "b");
     let ring = begun(&effects).expect("a generation");
     assert_eq!(ring.len(), 3, "{ring:?}");
 }
@@ -102,7 +102,7 @@ fn a_process_that_is_found_dead_is_waited_for_no_longer() {
     assert_eq!(membership.out_of_sight().len(), 3);
     assert_eq!(begun(&found(&mut membership, 1)), None);
     assert_eq!(
-        begun(&found(&mut membership, 2)),
+        begun(&found(&mut membership, 3)),
         Some(vec![WorkerId::from_u128(4)])
     );
 }
