@@ -144,9 +144,10 @@ fn curves_hold_what_the_figures_are_read_from() {
     let [found, missed] = curves.as_slice() else {
         panic!("two classes have objects");
     };
-    // Above the right detection's score there is only the wrong one; below it, one of two is right.
+    // Above the highest score, 0.9, there is nothing; below it only the wrong one, and from 0.5 down one of two is right.
     assert_eq!((found.precision[950], found.recall[950]), (1.0, 0.0));
-    assert_eq!((found.precision[900], found.recall[900]), (0.0, 0.0));
+    assert_eq!((found.precision[900], found.recall[900]), (1.0, 0.0));
+    assert!(found.precision[899] < 0.01 && found.recall[899] < 0.01);
     assert!((found.precision[100] - 0.5).abs() < 1e-12 && (found.recall[100] - 1.0).abs() < 1e-12);
     assert!((found.f1(100) - 2.0 / 3.0).abs() < 1e-12);
     let mean = found.precision_at_recall.iter().sum::<f64>() / 1000.0;
