@@ -1,4 +1,6 @@
 //! All ranks' states are equal at each step, and equal to that of a single worker that nothing happened to.
+//!
+//! What it has caught, put in on purpose: the same left-out slot, for gradients are then those of other samples.
 
 use crate::history::{Entry, Fact};
 

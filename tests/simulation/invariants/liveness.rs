@@ -1,5 +1,8 @@
 //! After the last fault the run comes to its end: all steps are applied, the coordinator says that it is completed, and
 //! nobody is left behind.
+//!
+//! What it has caught: a coordinator that was started again and waited for workers that had told the one before that they were
+//! done; a planned generation that one rank skipped; checkpoints that never completed, for each rank left out another.
 
 use crate::history::Fact;
 use crate::world::Outcome;

@@ -1,6 +1,8 @@
 //! At most one generation progresses: once a step was applied in a generation, no further one is in an older generation.
 //!
 //! A step that somebody has applied is done: the other members, who hold all that it takes, may apply it a little later.
+//!
+//! What it has caught: a coordinator that no member reached let a newcomer begin from the checkpoint, while they all trained on.
 
 use std::collections::BTreeMap;
 

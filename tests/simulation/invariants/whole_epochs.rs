@@ -2,6 +2,8 @@
 //! exactly once.
 //!
 //! A step counts in the generation that it was applied in last: an earlier one is of a lineage that died out.
+//!
+//! What it has caught, put in on purpose: a rank 0 that leaves out its last slot (40 of 40 seeds).
 
 use std::collections::{BTreeMap, BTreeSet};
 
