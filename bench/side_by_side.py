@@ -3,7 +3,7 @@
 
     bench/side_by_side.py [--pairs N] PROGRAM ARGUMENTS... -- PROGRAM ARGUMENTS...
 
-Each side is a whole `ringmaster train` command without `--project`. Their runs alternate; a run's figure is the median time of
+Each side is a whole `ringmaster train` command without `--project`. Their runs alternate; a run's figure is the mean time of
 its epochs but the first, as `events.jsonl` has it. Prints the figures of each pair, and the median of their ratios: the
 first side's time through the second's.
 """
@@ -18,7 +18,7 @@ import tempfile
 
 
 def epoch_seconds(command):
-    """Runs a command and returns the median time of an epoch."""
+    """Runs a command and returns the mean time of an epoch."""
     with tempfile.TemporaryDirectory() as project:
         run = subprocess.run([*command, "--project", project], capture_output=True, text=True)
         if run.returncode != 0:
@@ -26,7 +26,7 @@ def epoch_seconds(command):
         (events,) = pathlib.Path(project).glob("*/events.jsonl")
         logged = [json.loads(line) for line in events.read_text().splitlines()]
     seconds = [event["seconds"] for event in logged if event["event"] == "epoch"]
-    return statistics.median(seconds[1:])
+    return statistics.mean(seconds[1:])
 
 
 def main():
