@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compares the speed of two ways to train, by turns on the same machine.
 
-    bench/side_by_side.py [--pairs N] PROGRAM ARGUMENTS... -- PROGRAM ARGUMENTS...
+    bench/side_by_side.py [--pairs N] [--per epoch|image] PROGRAM ARGUMENTS... -- PROGRAM ARGUMENTS...
 
 Each side is a whole `ringmaster train` command without `--project`. Their runs alternate; a run's figure is the mean time of
-its epochs but the first, as `events.jsonl` has it. Prints the figures of each pair, and the median of their ratios: the
+its epochs but the first, as `events.jsonl` has it; with `--per image`, the time of a thousand training images. Prints the figures of each pair, and the median of their ratios: the
 first side's time through the second's.
 """
 
@@ -17,21 +17,23 @@ import sys
 import tempfile
 
 
-def epoch_seconds(command):
-    """Runs a command and returns the mean time of an epoch."""
+def seconds(command, per):
+    """Runs a command and returns the mean time of an epoch, or of a thousand training images."""
     with tempfile.TemporaryDirectory() as project:
         run = subprocess.run([*command, "--project", project], capture_output=True, text=True)
         if run.returncode != 0:
             sys.exit(f"{' '.join(command)} failed:\n{run.stdout}{run.stderr}")
         (events,) = pathlib.Path(project).glob("*/events.jsonl")
         logged = [json.loads(line) for line in events.read_text().splitlines()]
-    seconds = [event["seconds"] for event in logged if event["event"] == "epoch"]
-    return statistics.mean(seconds[1:])
+    epochs = [event for event in logged if event["event"] == "epoch"]
+    took = {"epoch": lambda epoch: epoch["seconds"], "image": lambda epoch: 1000 / epoch["images_per_second"]}
+    return statistics.mean(took[per](epoch) for epoch in epochs[1:])
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--per", choices=["epoch", "image"], default="epoch", help="image: validation and saving left out")
     parser.add_argument("sides", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     sides = arguments.sides
@@ -45,10 +47,10 @@ def main():
     for pair in range(arguments.pairs):
         # Who begins changes, so that a machine that gets warm or busy favours nobody.
         order = (first, second) if pair % 2 == 0 else (second, first)
-        times = [epoch_seconds(command) for command in order]
+        times = [seconds(command, arguments.per) for command in order]
         one, two = times if pair % 2 == 0 else times[::-1]
         ratios.append(one / two)
-        print(f"{one:.3f} s, {two:.3f} s an epoch: {one / two:.3f}", flush=True)
+        print(f"{one:.3f} s, {two:.3f} s: {one / two:.3f}", flush=True)
     print(f"ratio {statistics.median(ratios):.3f} (median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f})")
 
 
