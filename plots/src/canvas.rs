@@ -32,7 +32,31 @@ pub(crate) struct Label<'a> {
     pub(crate) ground: Option<Rgb888>,
 }
 
+impl<'a> Label<'a> {
+    /// Black text on whatever is there.
+    pub(crate) const fn black(text: &'a str, font: &'static MonoFont<'static>) -> Self {
+        Self {
+            text,
+            font,
+            colour: Rgb888::BLACK,
+            ground: None,
+        }
+    }
+}
+
 impl Canvas<'_> {
+    /// Draws a thin frame around a rectangle.
+    pub(crate) fn frame(&mut self, [left, top, right, bottom]: [i32; 4]) {
+        for edge in [
+            [left - 1, top - 1, right + 1, top],
+            [left - 1, bottom, right + 1, bottom + 1],
+            [left - 1, top - 1, left, bottom + 1],
+            [right, top - 1, right + 1, bottom + 1],
+        ] {
+            self.fill(edge, FRAME);
+        }
+    }
+
     /// Writes text with its upper left corner at `(x, y)`.
     pub(crate) fn write(&mut self, label: &Label<'_>, x: i32, y: i32) {
         let style = MonoTextStyleBuilder::new()
@@ -184,6 +208,9 @@ impl DrawingBackend for Canvas<'_> {
         Ok((width, height))
     }
 }
+
+/// Colour of frames and base lines.
+pub(crate) const FRAME: Rgb888 = Rgb888::new(90, 90, 90);
 
 #[cfg(test)]
 mod tests {

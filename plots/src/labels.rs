@@ -5,7 +5,7 @@ use embedded_graphics::mono_font::iso_8859_1::{FONT_6X10, FONT_9X15, FONT_10X20}
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use image::{Rgb, RgbImage};
 
-use crate::canvas::{Canvas, Label, text_size};
+use crate::canvas::{Canvas, FRAME, Label, text_size};
 use crate::curves::shortened;
 use crate::palette::{blues, on_white};
 
@@ -61,7 +61,7 @@ fn draw_histogram(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4],
         let number = count.to_string();
         let [width, _] = text_size(&number, &FONT_9X15).map(|length| length as i32);
         if f64::from(width) < step {
-            let label = black(&number, &FONT_9X15);
+            let label = Label::black(&number, &FONT_9X15);
             canvas.write(&label, i32::midpoint(from, to) - width / 2, floor - height - 18);
         }
         if classes <= NAMED_MAX {
@@ -69,7 +69,7 @@ fn draw_histogram(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4],
             let name = shortened(&of.names[class], if step >= 16.0 { 14 } else { 20 });
             let [width, height] = text_size(&name, font).map(|length| length as i32);
             canvas.write_upwards(
-                &black(&name, font),
+                &Label::black(&name, font),
                 i32::midpoint(from, to) - height / 2,
                 floor + 8 + width,
             );
@@ -80,7 +80,11 @@ fn draw_histogram(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4],
     for (number, y) in [(high, top + 24), (0, floor)] {
         let number = number.to_string();
         let [width, height] = text_size(&number, &FONT_9X15).map(|length| length as i32);
-        canvas.write(&black(&number, &FONT_9X15), left - 6 - width, y - height / 2);
+        canvas.write(
+            &Label::black(&number, &FONT_9X15),
+            left - 6 - width,
+            y - height / 2,
+        );
     }
     write_words(
         canvas,
@@ -106,7 +110,7 @@ fn draw_outlines(canvas: &mut Canvas<'_>, inside: [i32; 4], of: &LabelStatistics
             canvas.fill(edge, on_white(class as usize));
         }
     }
-    draw_frame(canvas, inside);
+    canvas.frame(inside);
     let shown = of.boxes.len().min(OUTLINES_MAX);
     write_words(
         canvas,
@@ -139,14 +143,14 @@ fn draw_density(canvas: &mut Canvas<'_>, inside: [i32; 4], points: impl Iterator
             canvas.fill(cell, colour);
         }
     }
-    draw_frame(canvas, inside);
+    canvas.frame(inside);
     for tick in 0..=5 {
         let share = f64::from(tick) / 5.0;
         let text = format!("{share:.1}");
         let x = left + (share * f64::from(right - left)) as i32;
         let y = bottom - (share * f64::from(bottom - top)) as i32;
-        canvas.write(&black(&text, &FONT_9X15), x - 13, bottom + 8);
-        canvas.write(&black(&text, &FONT_9X15), left - 38, y - 8);
+        canvas.write(&Label::black(&text, &FONT_9X15), x - 13, bottom + 8);
+        canvas.write(&Label::black(&text, &FONT_9X15), left - 38, y - 8);
     }
 }
 
@@ -163,37 +167,16 @@ fn density(points: impl Iterator<Item = [f32; 2]>) -> Vec<[u64; CELLS]> {
 fn write_words(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4], [title, x, y]: [&str; 3]) {
     let width = |text: &str| text_size(text, &FONT_10X20)[0] as i32;
     let centred = |text: &str| i32::midpoint(left, right) - width(text) / 2;
-    canvas.write(&black(title, &FONT_10X20), centred(title), top - 34);
-    canvas.write(&black(x, &FONT_10X20), centred(x), bottom + 34);
+    canvas.write(&Label::black(title, &FONT_10X20), centred(title), top - 34);
+    canvas.write(&Label::black(x, &FONT_10X20), centred(x), bottom + 34);
     canvas.write_upwards(
-        &black(y, &FONT_10X20),
+        &Label::black(y, &FONT_10X20),
         left - 76,
         i32::midpoint(top, bottom) + width(y) / 2,
     );
 }
 
-fn draw_frame(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4]) {
-    for edge in [
-        [left - 1, top - 1, right + 1, top],
-        [left - 1, bottom, right + 1, bottom + 1],
-        [left - 1, top - 1, left, bottom + 1],
-        [right, top - 1, right + 1, bottom + 1],
-    ] {
-        canvas.fill(edge, FRAME);
-    }
-}
-
-fn black<'a>(text: &'a str, font: &'static MonoFont<'static>) -> Label<'a> {
-    Label {
-        text,
-        font,
-        colour: Rgb888::BLACK,
-        ground: None,
-    }
-}
-
 const PANEL: i32 = 700;
-const FRAME: Rgb888 = Rgb888::new(90, 90, 90);
 /// Names of more classes would lie on each other.
 const NAMED_MAX: i32 = 50;
 /// More outlines are one dark square.

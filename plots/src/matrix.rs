@@ -2,7 +2,7 @@
 
 use embedded_graphics::mono_font::MonoFont;
 use embedded_graphics::mono_font::iso_8859_1::{FONT_6X10, FONT_9X15, FONT_10X20};
-use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
+use embedded_graphics::pixelcolor::Rgb888;
 use image::{Rgb, RgbImage};
 
 use crate::canvas::{Canvas, Label, text_size};
@@ -47,7 +47,7 @@ pub fn draw_matrix(title: &str, names: &[String], cells: &[Vec<f64>], normalised
             }
         }
     }
-    draw_frame(&mut canvas, [left, top, left + side, top + side]);
+    canvas.frame([left, top, left + side, top + side]);
     draw_names(&mut canvas, names, &look, [left, top], side);
     draw_words(&mut canvas, title, &look, [left, top], side);
     draw_scale(&mut canvas, [left + side + 40, top], side, high, normalised);
@@ -120,7 +120,7 @@ fn draw_names(canvas: &mut Canvas<'_>, names: &[String], look: &Look, [left, top
     let all = names.iter().map(String::as_str).chain([BACKGROUND]);
     for (number, name) in all.enumerate() {
         let text = shortened(name, NAME_LETTERS);
-        let label = black(&text, look.name_font);
+        let label = Label::black(&text, look.name_font);
         let [width, height] = text_size(&text, look.name_font).map(|length| length as i32);
         let middle = number as i32 * look.cell + look.cell / 2;
         canvas.write(&label, left - 8 - width, top + middle - height / 2);
@@ -131,13 +131,17 @@ fn draw_names(canvas: &mut Canvas<'_>, names: &[String], look: &Look, [left, top
 fn draw_words(canvas: &mut Canvas<'_>, title: &str, look: &Look, [left, top]: [i32; 2], side: i32) {
     let width = |text: &str| text_size(text, &FONT_10X20)[0] as i32;
     let centred = |text: &str| left + (side - width(text)) / 2;
-    canvas.write(&black(title, &FONT_10X20), centred(title).max(0), 16);
+    canvas.write(&Label::black(title, &FONT_10X20), centred(title).max(0), 16);
     canvas.write(
-        &black(THERE, &FONT_10X20),
+        &Label::black(THERE, &FONT_10X20),
         centred(THERE),
         top + side + look.margin - 32,
     );
-    canvas.write_upwards(&black(FOUND, &FONT_10X20), 8, top + (side + width(FOUND)) / 2);
+    canvas.write_upwards(
+        &Label::black(FOUND, &FONT_10X20),
+        8,
+        top + (side + width(FOUND)) / 2,
+    );
 }
 
 /// A bar that tells which colour means how much.
@@ -146,7 +150,7 @@ fn draw_scale(canvas: &mut Canvas<'_>, [x, y]: [i32; 2], side: i32, high: f64, n
         let share = 1.0 - f64::from(row) / f64::from(side - 1).max(1.0);
         canvas.fill([x, y + row, x + 24, y + row + 1], blues(share));
     }
-    draw_frame(canvas, [x, y, x + 24, y + side]);
+    canvas.frame([x, y, x + 24, y + side]);
     for tick in 0..=4 {
         let share = f64::from(tick) / 4.0;
         let text = if normalised {
@@ -155,27 +159,7 @@ fn draw_scale(canvas: &mut Canvas<'_>, [x, y]: [i32; 2], side: i32, high: f64, n
             format!("{:.0}", share * high)
         };
         let row = y + side - (share * f64::from(side)) as i32;
-        canvas.write(&black(&text, &FONT_9X15), x + 32, row - 8);
-    }
-}
-
-fn draw_frame(canvas: &mut Canvas<'_>, [left, top, right, bottom]: [i32; 4]) {
-    for edge in [
-        [left - 1, top - 1, right + 1, top],
-        [left - 1, bottom, right + 1, bottom + 1],
-        [left - 1, top - 1, left, bottom + 1],
-        [right, top - 1, right + 1, bottom + 1],
-    ] {
-        canvas.fill(edge, Rgb888::new(90, 90, 90));
-    }
-}
-
-fn black<'a>(text: &'a str, font: &'static MonoFont<'static>) -> Label<'a> {
-    Label {
-        text,
-        font,
-        colour: Rgb888::BLACK,
-        ground: None,
+        canvas.write(&Label::black(&text, &FONT_9X15), x + 32, row - 8);
     }
 }
 

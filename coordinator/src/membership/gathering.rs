@@ -44,7 +44,7 @@ impl Membership {
         }
         self.admit(&candidate)?;
         let replaced = self.holder_of(&candidate);
-        self.note_successor(&candidate);
+        self.out_of_sight.succeeded_by(&candidate);
         self.measure.get_or_insert_with(|| candidate.clone());
         let seat = Seat::new(candidate, now);
         let mut effects = vec![Effect::RecordJoined {
@@ -58,7 +58,7 @@ impl Membership {
             return Ok(effects);
         }
         match &self.phase {
-            Phase::Gathering { needed, .. } if self.seats.len() >= *needed => {
+            Phase::Gathering { .. } if self.are_enough_here() => {
                 effects.extend(self.announce(now, Switch::Now, Vec::new()));
             }
             Phase::Gathering { .. } | Phase::Finished { .. } => {}
@@ -118,6 +118,11 @@ impl Membership {
     fn holder_of(&self, candidate: &Candidate) -> Option<usize> {
         let mut seats = self.seats.iter();
         seats.position(|seat| seat.candidate.address == candidate.address)
+    }
+
+    /// Whether the run gathers workers and has as many as it needs.
+    pub(super) fn are_enough_here(&self) -> bool {
+        matches!(&self.phase, Phase::Gathering { needed, .. } if self.seats.len() >= *needed)
     }
 
     pub(super) fn give_up_at(&self) -> Option<Duration> {

@@ -84,7 +84,7 @@ impl Membership {
         let enough = enough.max(1);
         let workers = self.next_ring(enough);
         let ring: Vec<WorkerId> = workers.iter().map(|seat| seat.worker()).collect();
-        if workers.len() < enough || !self.excludes_earlier(&ring) {
+        if workers.len() < enough || !self.out_of_sight.is_met_by(&ring) {
             return self.wait_for_more(now);
         }
         let members = workers

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use proto::{Address, Candidate, Roster, WorkerId};
+use proto::{Address, Candidate, Roster, Switch, WorkerId};
 
 use super::effect::Effect;
 use super::{Membership, Phase};
@@ -53,7 +53,7 @@ impl OutOfSight {
     }
 
     /// Another process is there now at its address: whoever was there before has ended.
-    fn succeeded_by(&mut self, candidate: &Candidate) {
+    pub(super) fn succeeded_by(&mut self, candidate: &Candidate) {
         let is_other = |(worker, address): &(WorkerId, Address)| {
             *address != candidate.address || *worker == candidate.worker
         };
@@ -61,7 +61,8 @@ impl OutOfSight {
             .retain(|(_, members)| members.iter().all(is_other));
     }
 
-    fn is_met_by(&self, ring: &[WorkerId]) -> bool {
+    /// Whether a generation of these workers progresses only when no earlier one does.
+    pub(super) fn is_met_by(&self, ring: &[WorkerId]) -> bool {
         let is_met = |(_, members): &(u64, Vec<(WorkerId, Address)>)| {
             members.iter().any(|(member, _)| ring.contains(member))
         };
@@ -70,43 +71,25 @@ impl OutOfSight {
 }
 
 impl Membership {
-    /// Whether a generation of these workers progresses only when no earlier one does.
-    pub(super) fn excludes_earlier(&self, ring: &[WorkerId]) -> bool {
-        self.out_of_sight.is_met_by(ring)
-    }
-
-    /// Takes note of where a newcomer is.
-    pub(super) fn note_successor(&mut self, candidate: &Candidate) {
-        self.out_of_sight.succeeded_by(candidate);
-    }
-
     /// When workers that hear nothing have paused for certain, while that is all that a generation waits for.
     pub(super) fn blind_until(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Gathering { needed, .. }
-                if self.seats.len() >= *needed && !self.out_of_sight.generations.is_empty() =>
-            {
-                Some(self.out_of_sight.silent_since + self.terms.timing.out_of_sight)
-            }
-            _ => None,
-        }
+        let is_blind = self.are_enough_here() && !self.out_of_sight.generations.is_empty();
+        is_blind.then(|| self.out_of_sight.silent_since + self.terms.timing.out_of_sight)
     }
 
     /// Begins the generation that has waited long enough for those out of sight.
     pub(super) fn end_blindness(&mut self, now: Duration) -> Vec<Effect> {
         self.out_of_sight.generations.clear();
-        self.announce(now, proto::Switch::Now, Vec::new())
+        self.announce(now, Switch::Now, Vec::new())
     }
 
     /// A process has ended, as its host says.
     pub(super) fn found_dead(&mut self, now: Duration, worker: WorkerId) -> Vec<Effect> {
         self.out_of_sight.gone(worker);
-        match &self.phase {
-            Phase::Gathering { needed, .. } if self.generation > 0 && self.seats.len() >= *needed => {
-                self.announce(now, proto::Switch::Now, Vec::new())
-            }
-            _ => vec![],
+        if self.are_enough_here() {
+            return self.announce(now, Switch::Now, Vec::new());
         }
+        vec![]
     }
 
     /// Workers that may be at work out of sight, and where, while a generation waits for them or for a sign that they are dead.

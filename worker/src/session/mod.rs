@@ -242,7 +242,7 @@ struct Session {
     /// Whether the run is to stop for everybody.
     is_stopping: bool,
     /// Tell of a broken link.
-    tellings: JoinSet<()>,
+    tellings: JoinSet<Option<RefusalKind>>,
     /// Delivers what is left and says that this worker's work is done; then, when it leaves alone, that it has left.
     finishing: Option<AbortOnDropHandle<bool>>,
 }
@@ -453,23 +453,19 @@ impl Session {
             reason,
         };
         match left.result {
-            Ok(training::Ending::Switched) => {
+            // When the ring breaks, others have gone over already, or will: whoever is missing there is missed there.
+            Ok(training::Ending::Switched) | Err(TrainingError::Ring { .. }) if self.next.is_some() => {
                 if let Some(next) = self.next.take() {
                     return self.enter(next).await;
                 }
             }
+            Ok(training::Ending::Switched) => {}
             Ok(training::Ending::Completed) => self.finish(finished(Outcome::Completed, String::new())),
             Ok(training::Ending::OutOfPatience { best }) => {
                 let reason = format!("no better epoch since epoch {}", best + 1);
                 self.finish(finished(Outcome::Completed, reason));
             }
             Ok(training::Ending::Stopped) => self.finish(finished(Outcome::Stopped, String::new())),
-            // Others have gone over already, or will: whoever is missing there is missed there.
-            Err(TrainingError::Ring { .. }) if self.next.is_some() => {
-                if let Some(next) = self.next.take() {
-                    return self.enter(next).await;
-                }
-            }
             Err(TrainingError::Ring { source, .. }) if !is_reported => self.report_broken(&source),
             Err(TrainingError::Ring { .. }) => {}
             Err(error @ (TrainingError::NotFinite { .. } | TrainingError::Unsettled { .. })) => {
@@ -598,10 +594,7 @@ impl Session {
     fn tell(&mut self, report: Report) {
         // Those that have ended make room.
         while self.tellings.try_join_next().is_some() {}
-        let (client, sender) = (self.client(), self.sender());
-        self.tellings.spawn(async move {
-            let _ = tell(client, sender, report).await;
-        });
+        self.tellings.spawn(tell(self.client(), self.sender(), report));
     }
 
     fn client(&self) -> CoordinatorServiceClient<Channel> {
