@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::{Cluster, Process, RunDirectory, steps};
+use tests::{Cluster, Process, RunDirectory, steps, unix_seconds};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringmaster-under-test");
 
@@ -100,9 +100,14 @@ fn two_of_three_workers_killed_at_the_same_time_cost_nothing_but_time() {
 fn a_worker_that_comes_late_copies_the_state_and_takes_its_share() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = started(folder.path(), 1);
+    let comes = unix_seconds();
     cluster.add_worker(&[]);
     wait_for_step(&mut cluster.workers[1], 6);
     let first = steps(&cluster.workers[1].output()).remove(0);
+    let took = first.time - comes;
+    println!("the same bits {took:.2} s after its process was started");
+    // Less than 3 s on an idle machine; a step takes longer where tests share the cores.
+    assert!(took < 15.0, "{took} s");
     let theirs = steps(&cluster.workers[0].output());
     assert!(theirs.contains(&tests::StepLine {
         time: theirs.iter().find(|line| line.step == first.step).unwrap().time,

@@ -43,6 +43,8 @@ pub struct RecipeArgs {
     pub single_cls: Option<bool>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
+    #[arg(long, value_name = "HOURS", help = described("Complete after so many hours, whatever epoch it is; rates follow --epochs; 0 means no limit", |r| r.time))]
+    pub time: Option<f64>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
     pub batch: Option<u32>,
     #[arg(long, value_name = "PIXELS", help = described("Side of the square network input in pixels", |r| r.imgsz))]
@@ -54,7 +56,7 @@ pub struct RecipeArgs {
         help = "Images in a slot, the unit of work dealt to workers [default: a quarter of the batch, at most 16]"
     )]
     pub micro_batch: Option<u32>,
-    #[arg(long, value_name = "NAME", help = described("auto, SGD or AdamW; auto takes AdamW for short runs, and sets lr0, momentum and warmup_bias_lr by itself", |r| r.optimizer))]
+    #[arg(long, value_name = "NAME", help = described("auto, SGD, AdamW or MuSGD; auto takes AdamW for runs of at most 10000 steps, else MuSGD, and sets lr0, momentum and warmup_bias_lr by itself", |r| r.optimizer))]
     pub optimizer: Option<OptimizerKind>,
     #[arg(long, value_name = "RATE", help = described("Learning rate after the warm-up", |r| r.lr0))]
     pub lr0: Option<f64>,
@@ -80,6 +82,8 @@ pub struct RecipeArgs {
     pub cls_gain: Option<f64>,
     #[arg(long = "dfl", value_name = "GAIN", help = described("Weight of the distribution focal loss", |r| r.dfl_gain))]
     pub dfl_gain: Option<f64>,
+    #[arg(long, alias = "cls_pw", value_name = "POWER", help = described("Weigh rare classes more: the power of a class's inverse frequency, 0 to 1", |r| r.cls_pw))]
+    pub cls_pw: Option<f64>,
     #[arg(long, value_name = "EPOCHS", help = described("Epochs without improvement after which the run completes early; 0 means never", |r| r.patience))]
     pub patience: Option<u32>,
     #[arg(long, value_name = "N", help = described("Seed of weights, data order and augmentation", |r| r.seed))]
@@ -187,6 +191,7 @@ impl RecipeArgs {
                 model,
                 data,
                 epochs,
+                time,
                 batch,
                 imgsz,
                 optimizer,
@@ -202,6 +207,7 @@ impl RecipeArgs {
                 box_gain,
                 cls_gain,
                 dfl_gain,
+                cls_pw,
                 patience,
                 seed,
                 hsv_h,

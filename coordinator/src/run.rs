@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::arrivals::Arrivals;
 use crate::config::CoordinatorConfig;
-use crate::membership::{Event, Failure, Membership, Terms, Verdict};
+use crate::membership::{Event, Failure, Membership, Terms, Timing, Verdict};
 use crate::past::{Home, HomeError};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
@@ -96,7 +96,10 @@ pub async fn run(
         world_size: config.world_size,
         min_world_size: config.min_world_size,
         version: proto::VERSION.to_owned(),
-        timing: config.timing,
+        timing: Timing {
+            time_limit: config.recipe.time_limit(),
+            ..config.timing
+        },
     };
     let Home {
         journal,

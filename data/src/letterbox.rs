@@ -5,10 +5,7 @@
 //! # Source
 //! Same rounding as Ultralytics: sides to the nearest pixel, an odd bar is one pixel thicker on the right and bottom.
 
-use crate::{
-    picture::Picture,
-    resize::{long_side_size, resize},
-};
+use crate::{picture::Picture, resize::resize};
 
 /// The grey of all bars and empty areas.
 pub const BACKGROUND: [u8; 3] = [114; 3];
@@ -62,12 +59,10 @@ impl Letterbox {
 pub fn letterbox(picture: &Picture, width: u32, height: u32) -> (Picture, Letterbox) {
     let ratio =
         (f64::from(width) / f64::from(picture.width)).min(f64::from(height) / f64::from(picture.height));
-    let fitted =
-        |length: u32, limit: u32| ((f64::from(length) * ratio).round_ties_even() as u32).clamp(1, limit);
     let resized = resize(
         picture,
-        fitted(picture.width, width),
-        fitted(picture.height, height),
+        fitted(picture.width, ratio, width),
+        fitted(picture.height, ratio, height),
     );
     place(&resized, (picture.width, picture.height), width, height)
 }
@@ -75,8 +70,14 @@ pub fn letterbox(picture: &Picture, width: u32, height: u32) -> (Picture, Letter
 /// The smallest rectangle with sides that are multiples of `stride` around a picture whose long side has `image_size`
 /// pixels: what prediction uses.
 pub fn rectangle_around(width: u32, height: u32, image_size: u32, stride: u32) -> (u32, u32) {
-    let (width, height) = long_side_size(width, height, image_size);
-    (width.next_multiple_of(stride), height.next_multiple_of(stride))
+    let ratio = f64::from(image_size) / f64::from(width.max(height));
+    let around = |length: u32| fitted(length, ratio, image_size).next_multiple_of(stride);
+    (around(width), around(height))
+}
+
+/// A side of a picture to the nearest pixel.
+fn fitted(length: u32, ratio: f64, limit: u32) -> u32 {
+    ((f64::from(length) * ratio).round_ties_even() as u32).clamp(1, limit)
 }
 
 /// Centres a picture that was already resized from `original` and fits.
@@ -158,6 +159,8 @@ mod tests {
         assert_eq!(rectangle_around(640, 480, 320, 32), (320, 256));
         assert_eq!(rectangle_around(480, 640, 640, 32), (480, 640));
         assert_eq!(rectangle_around(1000, 10, 640, 32), (640, 32));
+        // 408 * 640 / 627 is 416.46: no bar of 32 pixels for half a pixel.
+        assert_eq!(rectangle_around(627, 408, 640, 32), (640, 416));
     }
 
     proptest! {

@@ -9,8 +9,9 @@
 //! closed form, so a plan stays small for any number of epochs.
 //!
 //! # Source
-//! The accumulation rule is the one that users of Ultralytics know (nominal batch, warm-up from 1). Unlike there, a
-//! step always closes at the end of an epoch, so that an epoch is a whole number of steps.
+//! The accumulation rule is the one that users of Ultralytics know (nominal batch, warm-up from 1). Unlike there, an
+//! epoch is a whole number of steps: what is left of one joins its last step, or is a step of its own from half a step
+//! on, so that the number of updates in a run is the same but for rounding.
 
 use std::{
     ops::Range,
@@ -136,8 +137,8 @@ impl Plan {
         plan.warmup_span = touched.min(u64::from(plan.config.epochs)) as u32;
         let mut first = 0;
         for batch in 0..u64::from(plan.warmup_span) * per_epoch {
-            let held = batch + 1 - first;
-            if held >= plan.accumulate(batch) || (batch + 1) % per_epoch == 0 {
+            let left = per_epoch - 1 - batch % per_epoch;
+            if closes(batch + 1 - first, left, plan.accumulate(batch)) {
                 plan.warmup_steps.push(first);
                 first = batch + 1;
             }
@@ -207,7 +208,12 @@ impl Plan {
 
     /// Most slots that a step of this run can have.
     pub fn slots_max(&self) -> usize {
-        self.plain_accumulate() as usize * self.config.batch.div_ceil(self.config.micro_batch)
+        let per_epoch = self.batches_per_epoch();
+        let in_warmup = (0..self.warmup_steps.len() as u64).filter_map(|step| self.batches_of_step(step));
+        let last_plain = per_epoch - (self.plain_steps_per_epoch() - 1) * self.plain_accumulate();
+        let plain = last_plain.max(self.plain_accumulate()).min(per_epoch);
+        let batches = in_warmup.fold(plain, |most, step| most.max(step.end - step.start));
+        batches as usize * self.config.batch.div_ceil(self.config.micro_batch)
     }
 
     /// The plan of a step, or `None` past the end of the run.
@@ -278,8 +284,16 @@ impl Plan {
         let steps_per_epoch = self.plain_steps_per_epoch();
         let epoch_start = (u64::from(self.warmup_span) + plain / steps_per_epoch) * per_epoch;
         let accumulate = self.plain_accumulate();
-        let start = epoch_start + plain % steps_per_epoch * accumulate;
-        Some(start..(start + accumulate).min(epoch_start + per_epoch))
+        let of_epoch = plain % steps_per_epoch;
+        let start = epoch_start + of_epoch * accumulate;
+        let is_last = of_epoch + 1 == steps_per_epoch;
+        Some(
+            start..if is_last {
+                epoch_start + per_epoch
+            } else {
+                start + accumulate
+            },
+        )
     }
 
     /// Number of batches of a step after the warm-up.
@@ -293,7 +307,9 @@ impl Plan {
 
     /// Number of steps of an epoch that the warm-up does not touch.
     fn plain_steps_per_epoch(&self) -> u64 {
-        self.batches_per_epoch().div_ceil(self.plain_accumulate())
+        let (batches, accumulate) = (self.batches_per_epoch(), self.plain_accumulate());
+        let rest = batches % accumulate;
+        (batches / accumulate + u64::from(is_a_step(rest, accumulate))).max(1)
     }
 
     /// The shuffled samples of an epoch.
@@ -316,6 +332,16 @@ impl StepPlan {
     pub fn samples(&self) -> usize {
         self.slots.iter().map(|slot| slot.samples.len()).sum()
     }
+}
+
+/// Whether a step closes after a batch: it holds `held` batches, and `left` follow in the epoch.
+fn closes(held: u64, left: u64, accumulate: u64) -> bool {
+    left == 0 || (held >= accumulate && is_a_step(left.min(accumulate), accumulate))
+}
+
+/// Whether so many batches at an epoch's end are a step of their own.
+fn is_a_step(batches: u64, accumulate: u64) -> bool {
+    batches > 0 && 2 * batches >= accumulate
 }
 
 /// The slots of a rank: contiguous, and sizes differ by at most one.

@@ -51,10 +51,12 @@ fn check_partition(config: &PlanConfig) {
                     .iter()
                     .for_each(|sample| seen[sample.0 as usize] += 1);
             }
-            let held = batch + 1 - step.first_batch;
-            let closes = held >= plan.accumulate(batch) || (batch + 1) % batches == 0;
+            let (held, accumulate) = (batch + 1 - step.first_batch, plan.accumulate(batch));
+            let left = batches - 1 - batch % batches;
+            let closes = left == 0 || (held >= accumulate && 2 * left >= accumulate);
             assert_eq!(closes, batch == step.last_batch, "{config:?}");
         }
+        assert!(step.slots.len() <= plan.slots_max(), "{config:?}");
         assert_eq!((slots.next(), left_in_step), (None, 0));
         assert!(
             step.slots
@@ -154,7 +156,24 @@ fn accumulation_grows_from_one_to_the_nominal_batch_over_the_warm_up() {
         assert_eq!(plan.accumulate(batch), expected, "batch {batch}");
     }
     assert_eq!(plan.steps_per_epoch(0), 13, "one batch per step at first");
-    assert_eq!(plan.steps_per_epoch(19), 4, "13 batches, four per step");
+    assert_eq!(plan.steps_per_epoch(19), 3, "13 batches: four, four and five");
+}
+
+#[test]
+fn what_is_left_of_an_epoch_joins_its_last_step_or_is_one_from_half_a_step_on() {
+    let batches = |dataset_len: usize| -> Vec<u64> {
+        let plan = Plan::new(config(dataset_len, 16)).unwrap();
+        let steps = plan.steps_of_epoch(1).map(|step| plan.step(step).unwrap());
+        steps.map(|step| step.last_batch + 1 - step.first_batch).collect()
+    };
+    // Four batches of 16 are a step.
+    assert_eq!(batches(12 * 16), [4, 4, 4]);
+    assert_eq!(batches(13 * 16), [4, 4, 5]);
+    assert_eq!(batches(14 * 16), [4, 4, 4, 2]);
+    assert_eq!(batches(15 * 16), [4, 4, 4, 3]);
+    assert_eq!(batches(16), [1]);
+    let plan = Plan::new(config(13 * 16, 16)).unwrap();
+    assert_eq!(plan.slots_max(), 5 * 4);
 }
 
 #[test]

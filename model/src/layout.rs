@@ -110,6 +110,13 @@ impl Layout {
             .filter_map(|spec| spec.name.strip_suffix(".running_mean"))
     }
 
+    /// Returns what the names of the branch that tells classes begin with: the head is the last module, and its third
+    /// list of convolutions scores classes.
+    pub fn class_branch(&self) -> Option<String> {
+        let head = self.parameters.last()?.name.splitn(3, '.').take(2);
+        Some(head.collect::<Vec<_>>().join(".") + ".cv3.")
+    }
+
     /// Returns the BLAKE3 of names, shapes and order in hexadecimal: equal for two workers if and only if
     /// their flat vectors mean the same.
     pub fn digest(&self) -> String {

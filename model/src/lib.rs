@@ -10,6 +10,7 @@
 //! - [`target`], [`boxes`], [`assign`], [`loss`]: from labels to the loss of a slot
 //! - [`decode`], [`nms`], [`metric`]: from raw outputs to detections and mAP
 //! - [`onnx`]: a file that other runtimes run
+//! - [`orthogonal`]: what an optimizer leaves to the device
 //! - [`device`]: CPUs and GPUs by name
 
 mod declare;
@@ -32,6 +33,7 @@ pub mod loss;
 pub mod metric;
 pub mod nms;
 pub mod onnx;
+pub mod orthogonal;
 pub mod table;
 pub mod target;
 pub mod weights;

@@ -190,6 +190,10 @@ impl Learner for Bowl {
         }
     }
 
+    fn orthogonalise(&self, _: &[f32], _: [usize; 2]) -> Vec<f32> {
+        unreachable!("the recipe of simulations takes SGD")
+    }
+
     fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8> {
         let values = parameters.iter().chain(buffers);
         values.flat_map(|value| value.to_le_bytes()).collect()

@@ -85,6 +85,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
             r#box: recipe.box_gain as f32,
             cls: recipe.cls_gain as f32,
             dfl: recipe.dfl_gain as f32,
+            classes: class_weights(&training.class_counts(), recipe.cls_pw),
         })
         .with_nms(NmsConfig {
             iou: recipe.iou as f32,
@@ -137,6 +138,23 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         dataset_card,
         model_card,
     })
+}
+
+/// Returns the factors on the class term: the power of each class's inverse frequency, with a mean of 1. Classes that
+/// nothing is labelled as have the mean of the others. Empty, for 1, when `power` is 0.
+///
+/// # Source
+/// `cls_pw` of Ultralytics 8.4.
+fn class_weights(counts: &[usize], power: f64) -> Vec<f32> {
+    let inverse = |&count: &usize| (count > 0).then(|| (1.0 / count as f64).powf(power));
+    let seen: Vec<f64> = counts.iter().filter_map(inverse).collect();
+    if power == 0.0 || seen.is_empty() {
+        return Vec::new();
+    }
+    // The others have their mean, so it is the mean of all.
+    let mean = seen.iter().sum::<f64>() / seen.len() as f64;
+    let factors = counts.iter().map(|count| inverse(count).unwrap_or(mean) / mean);
+    factors.map(|factor| factor as f32).collect()
 }
 
 /// Returns the augmentation that a recipe asks for.
@@ -249,3 +267,16 @@ const SKIPPED_SHOWN: usize = 10;
 
 /// Decoded pictures kept in memory for each split; beyond it they are decoded anew each time.
 pub const CACHE_BYTES: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_classes_weigh_more_and_unseen_ones_as_the_mean() {
+        assert_eq!(class_weights(&[100, 1], 0.0), Vec::<f32>::new());
+        assert_eq!(class_weights(&[0, 0], 1.0), Vec::<f32>::new());
+        assert_eq!(class_weights(&[300, 100], 1.0), [0.5, 1.5]);
+        assert_eq!(class_weights(&[400, 0, 100], 0.5), [2.0 / 3.0, 1.0, 4.0 / 3.0]);
+    }
+}

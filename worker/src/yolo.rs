@@ -9,6 +9,7 @@ use model::layout::Layout;
 use model::loss::LossGains;
 use model::metric::match_detections;
 use model::nms::{Detection, NmsConfig, nms};
+use model::orthogonal::orthogonalise;
 use model::target::Target;
 use model::weights::{self, Metadata};
 use model::yolo::Yolo;
@@ -138,6 +139,11 @@ impl Learner for YoloLearner {
 
     fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {
         on_pool(self.yolo.device(), || self.validation_batch(batch))
+    }
+
+    fn orthogonalise(&self, matrix: &[f32], shape: [usize; 2]) -> Vec<f32> {
+        let device = self.yolo.device();
+        on_pool(device, || orthogonalise(matrix, shape, device))
     }
 
     fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8> {

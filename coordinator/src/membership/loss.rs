@@ -220,6 +220,10 @@ impl Membership {
         if is_due(running.finish_by) {
             return self.lose_unfinished(now);
         }
+        if is_due(self.time_is_up_at()) {
+            self.is_time_up = true;
+            return self.stop(now);
+        }
         if is_due(self.stall_at()) {
             return self.end_stall(now);
         }

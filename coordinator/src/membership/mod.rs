@@ -111,6 +111,8 @@ pub struct Membership {
     checkpoint_step: Option<u64>,
     checkpoint_requests: u64,
     stop_by: Option<Duration>,
+    /// Whether the stop is for the time limit.
+    is_time_up: bool,
     last_step: Option<StepReport>,
     last_epoch: Option<EpochReport>,
     /// Epochs whose results were durable when this coordinator began.
@@ -164,6 +166,7 @@ impl Membership {
             // Workers remember the number that they served last: those of this coordinator are above all before.
             checkpoint_requests: u64::from(past.takeovers) << 32,
             stop_by: None,
+            is_time_up: false,
             last_step: None,
             last_epoch: None,
             recorded_epochs: past.recorded_epochs,
@@ -218,6 +221,7 @@ impl Membership {
             Phase::Running(running) => leases
                 .chain(running.deadlines())
                 .chain(self.stop_by)
+                .chain(self.time_is_up_at())
                 .chain(self.stall_at())
                 .min(),
             Phase::Finished { .. } => None,
@@ -286,6 +290,12 @@ impl Membership {
             }
             Phase::Running(_) | Phase::Finished { .. } => vec![],
         }
+    }
+
+    /// When the run has trained for as long as it may; `None` when it may go on, or is asked to stop already.
+    fn time_is_up_at(&self) -> Option<Duration> {
+        let left = self.terms.timing.time_limit?.saturating_sub(self.elapsed_before);
+        self.stop_by.is_none().then_some(self.began? + left)
     }
 
     /// Deals with the one matter that is most overdue; others become due again at once.

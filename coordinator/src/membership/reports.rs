@@ -80,7 +80,14 @@ impl Membership {
         let Some(parts) = rosters.iter().find_map(|roster| self.parts(roster)) else {
             return vec![];
         };
-        let verdict = if parts.iter().any(|part| part.outcome == Outcome::Stopped) {
+        let is_stopped = parts.iter().any(|part| part.outcome == Outcome::Stopped);
+        let verdict = if is_stopped && self.is_time_up {
+            Verdict::Completed {
+                epoch,
+                step,
+                reason: "the time that it was given is up".to_owned(),
+            }
+        } else if is_stopped {
             Verdict::Stopped {
                 epoch,
                 step,

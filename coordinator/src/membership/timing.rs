@@ -24,6 +24,8 @@ pub struct Timing {
     pub reminder: Duration,
     /// How long the rendezvous may take; without end when absent.
     pub join_timeout: Option<Duration>,
+    /// How long the run trains at most, all its coordinators together; without end when absent.
+    pub time_limit: Option<Duration>,
     /// How long workers may take to stop after they were asked to.
     pub stop_grace: Duration,
     /// How long the last worker may take to finish after the first.
@@ -51,6 +53,7 @@ impl Default for Timing {
             reminder: Duration::from_secs(10),
             // Machines of a cluster may come up hours apart.
             join_timeout: None,
+            time_limit: None,
             // A validation that is under way, a step, and an upload. A second signal ends at once.
             stop_grace: Duration::from_secs(300),
             // Ranks finish at the same step; only rank 0 uploads, at worst 1 GiB at 30 Mbit/s.

@@ -88,6 +88,16 @@ impl Dataset {
         self.samples.iter().map(|sample| sample.labels.len()).sum()
     }
 
+    /// Number of boxes of each class, crowds left out.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.names.len()];
+        let labels = self.samples.iter().flat_map(|sample| &sample.labels);
+        for label in labels.filter(|label| !label.crowd) {
+            counts[label.class as usize] += 1;
+        }
+        counts
+    }
+
     /// Digest of what all workers must agree on: names, sizes and labels. 64 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         fingerprint::of(self)

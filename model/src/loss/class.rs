@@ -5,7 +5,7 @@ use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::foreground::{Foreground, constant, indices};
 
-/// Returns the summed cross entropy of every anchor and class.
+/// Returns the summed cross entropy of every anchor and class, each class with its factor; no factors mean 1 for all.
 ///
 /// With logit `x` and target `t` the entropy is `softplus(x) - t x` and its slope `sigmoid(x) - t`. The first parts are
 /// dense and finite for any logit; targets are not 0 for positives only, so only those are touched.
@@ -15,10 +15,14 @@ use super::foreground::{Foreground, constant, indices};
 ///
 /// # Shapes
 /// `scores`: `[B, A, classes]` logits.
-pub(super) fn cross_entropy(scores: &Tensor<3>, foreground: &Foreground) -> Tensor<1> {
+///
+/// # Panics
+/// When there are factors for another number of classes.
+pub(super) fn cross_entropy(scores: &Tensor<3>, foreground: &Foreground, factors: &[f32]) -> Tensor<1> {
     let constants = scores.clone().inner();
-    let learned = learned(scores, foreground);
-    let entropy = log_sigmoid(constants.clone().neg()).sum().neg();
+    let learned = learned(scores, foreground, factors);
+    let weighted = weights(factors, &constants);
+    let entropy = weighted(log_sigmoid(constants.clone().neg())).sum().neg();
     let entropy = match &learned {
         Some(learned) => entropy - learned.clone().inner(),
         None => entropy,
@@ -26,7 +30,8 @@ pub(super) fn cross_entropy(scores: &Tensor<3>, foreground: &Foreground) -> Tens
     if !scores.is_autodiff() {
         return entropy;
     }
-    let slope = (scores.clone() * sigmoid(constants)).sum();
+    let slope = weighted(sigmoid(constants));
+    let slope = (scores.clone() * slope).sum();
     let slope = match learned {
         Some(learned) => slope - learned,
         None => slope,
@@ -35,8 +40,18 @@ pub(super) fn cross_entropy(scores: &Tensor<3>, foreground: &Foreground) -> Tens
     slope + correction
 }
 
-/// Returns the sum of `t x` over the positives, if there are any.
-fn learned(scores: &Tensor<3>, foreground: &Foreground) -> Option<Tensor<1>> {
+/// Returns what multiplies each class of a tensor like `scores` by its factor.
+fn weights(factors: &[f32], scores: &Tensor<3>) -> impl Fn(Tensor<3>) -> Tensor<3> + use<> {
+    let [_, _, classes] = scores.dims();
+    let row = (!factors.is_empty()).then(|| constant(factors.to_vec(), [1, 1, classes], &scores.device()));
+    move |tensor| match &row {
+        Some(row) => tensor * row.clone(),
+        None => tensor,
+    }
+}
+
+/// Returns the sum of `t x` over the positives with their classes' factors, if there are any.
+fn learned(scores: &Tensor<3>, foreground: &Foreground, factors: &[f32]) -> Option<Tensor<1>> {
     if foreground.is_empty() {
         return None;
     }
@@ -46,6 +61,9 @@ fn learned(scores: &Tensor<3>, foreground: &Foreground) -> Option<Tensor<1>> {
     let rows = (foreground.rows.iter().zip(&foreground.classes))
         .map(|(&row, &class)| row * classes + class as usize);
     let logits = flat.select(0, indices(rows, &device));
-    let targets = constant(foreground.scores.clone(), [foreground.len()], &device);
+    let targets = (foreground.scores.iter().zip(&foreground.classes))
+        .map(|(&score, &class)| score * factors.get(class as usize).unwrap_or(&1.0))
+        .collect();
+    let targets = constant(targets, [foreground.len()], &device);
     Some((logits * targets).sum())
 }

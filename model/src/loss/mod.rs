@@ -21,8 +21,8 @@ use crate::head::HeadOutput;
 use crate::target::Target;
 use foreground::Foreground;
 
-/// Weights of the three terms.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Weights of the three terms, and of classes in one of them.
+#[derive(Clone, Debug, PartialEq)]
 pub struct LossGains {
     /// Weight of the box (CIoU) term.
     pub r#box: f32,
@@ -30,6 +30,8 @@ pub struct LossGains {
     pub cls: f32,
     /// Weight of the distribution (DFL) term.
     pub dfl: f32,
+    /// Factor on the class term of each class; empty means 1 for all.
+    pub classes: Vec<f32>,
 }
 
 impl Default for LossGains {
@@ -39,6 +41,7 @@ impl Default for LossGains {
             r#box: 7.5,
             cls: 0.5,
             dfl: 1.5,
+            classes: Vec::new(),
         }
     }
 }
@@ -64,10 +67,11 @@ pub struct SlotLoss {
 /// `targets` has one list per image of the output.
 ///
 /// # Panics
-/// When the number of images differs, or a class is not below the number of classes of the head.
+/// When the number of images differs, a class is not below the number of classes of the head, or there are factors for
+/// another number of classes.
 pub fn detection_loss(output: &HeadOutput, targets: &[Vec<Target>], gains: &LossGains) -> SlotLoss {
     let foreground = Foreground::assign(output, targets, &AssignConfig::default());
-    let class = class::cross_entropy(&output.scores, &foreground).mul_scalar(gains.cls);
+    let class = class::cross_entropy(&output.scores, &foreground, &gains.classes).mul_scalar(gains.cls);
     if foreground.is_empty() {
         let [class_sum] = read(class.clone());
         return SlotLoss {

@@ -154,6 +154,36 @@ fn the_terms_equal_a_plain_evaluation_on_the_host() {
 }
 
 #[test]
+fn each_class_has_its_factor_in_the_class_term_and_in_its_slope() {
+    let inputs = Inputs::new(3);
+    let gains = LossGains {
+        classes: vec![0.5, 2.0, 0.25],
+        ..LossGains::default()
+    };
+    let output = inputs.output(&Device::flex().autodiff());
+    let loss = detection_loss(&output, &targets(), &gains);
+    let foreground = Foreground::assign(&output, &targets(), &AssignConfig::default());
+    let mut wanted = vec![0f32; inputs.scores.len()];
+    for (index, &row) in foreground.rows.iter().enumerate() {
+        wanted[row * CLASSES + foreground.classes[index] as usize] = foreground.scores[index];
+    }
+    let logits = inputs.scores.iter().zip(&wanted).enumerate();
+    let class: f64 = logits
+        .map(|(at, (&logit, &wanted))| {
+            f64::from(gains.classes[at % CLASSES]) * entropy(logit, f64::from(wanted))
+        })
+        .sum();
+    assert!((f64::from(loss.sums[1]) / (0.5 * class) - 1.0).abs() < 1e-5);
+    let gradients = loss.total.backward();
+    let slopes = output.scores.grad(&gradients).unwrap().into_data();
+    for (at, slope) in slopes.iter::<f32>().enumerate() {
+        let sigmoid = 1.0 / (1.0 + (-inputs.scores[at]).exp());
+        let expected = 0.5 * gains.classes[at % CLASSES] * (sigmoid - wanted[at]);
+        assert!((slope - expected).abs() < 1e-6, "logit {at}: {slope} {expected}");
+    }
+}
+
+#[test]
 fn the_loss_of_a_slot_is_the_sum_over_its_images() {
     let inputs = Inputs::new(3);
     let targets = targets();

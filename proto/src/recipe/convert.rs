@@ -18,6 +18,7 @@ impl From<Recipe> for wire::Recipe {
             OptimizerKind::Auto => wire::Optimizer::Auto,
             OptimizerKind::Sgd => wire::Optimizer::Sgd,
             OptimizerKind::AdamW => wire::Optimizer::Adamw,
+            OptimizerKind::MuSgd => wire::Optimizer::Musgd,
         };
         let sum = match recipe.sum {
             SumKind::Exact => wire::Sum::Exact,
@@ -28,7 +29,8 @@ impl From<Recipe> for wire::Recipe {
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, perspective, flipud, fliplr, bgr, mosaic, mixup, cutmix, close_mosaic, multi_scale, iou,
             max_det, clip_norm, ema_decay, ema_tau, nonfinite_max, bucket_mib, hash_every, freeze,
-            checkpoint_every, save_period, digest_every, fraction, classes, single_cls,
+            checkpoint_every, save_period, digest_every, fraction, classes, single_cls, cls_pw,
+            time,
         }
             micro_batch: micro_batch,
             optimizer: optimizer.into(),
@@ -49,6 +51,7 @@ impl TryFrom<wire::Recipe> for Recipe {
             wire::Optimizer::Auto => Some(OptimizerKind::Auto),
             wire::Optimizer::Sgd => Some(OptimizerKind::Sgd),
             wire::Optimizer::Adamw => Some(OptimizerKind::AdamW),
+            wire::Optimizer::Musgd => Some(OptimizerKind::MuSgd),
         })?;
         let sum = known("sum", recipe.sum, |sum| match sum {
             wire::Sum::Unspecified => None,
@@ -60,7 +63,8 @@ impl TryFrom<wire::Recipe> for Recipe {
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
             scale, shear, perspective, flipud, fliplr, bgr, mosaic, mixup, cutmix, close_mosaic, multi_scale, iou,
             max_det, clip_norm, ema_decay, ema_tau, nonfinite_max, bucket_mib, hash_every, freeze,
-            checkpoint_every, save_period, digest_every, fraction, classes, single_cls,
+            checkpoint_every, save_period, digest_every, fraction, classes, single_cls, cls_pw,
+            time,
         }
             micro_batch: Some(recipe.micro_batch),
             optimizer: optimizer,
@@ -95,6 +99,7 @@ mod tests {
             classes: vec![25, 3],
             single_cls: true,
             epochs: 11,
+            time: next(),
             batch: 64,
             imgsz: 320,
             micro_batch: Some(13),
@@ -111,6 +116,7 @@ mod tests {
             box_gain: next(),
             cls_gain: next(),
             dfl_gain: next(),
+            cls_pw: next(),
             patience: 15,
             seed: 16,
             hsv_h: next(),

@@ -20,6 +20,8 @@ mod named;
 mod ultralytics;
 mod validate;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RecipeError;
@@ -48,6 +50,8 @@ pub struct Recipe {
     pub single_cls: bool,
     /// Passes over the data.
     pub epochs: u32,
+    /// Hours of training after which the run completes, whatever epoch it is in; 0 for no limit. Rates follow `epochs`.
+    pub time: f64,
     /// Images in a global batch, whatever the world size.
     pub batch: u32,
     /// Side of the square network input in pixels.
@@ -84,6 +88,8 @@ pub struct Recipe {
     /// Weight of the distribution focal loss; the key is `dfl`.
     #[serde(rename = "dfl")]
     pub dfl_gain: f64,
+    /// Power of the inverse frequency of a class that weighs its part of the classification loss; 0 weighs all alike.
+    pub cls_pw: f64,
     /// Epochs without improvement after which the run completes early; see [`Recipe::early_stop`].
     pub patience: u32,
     /// Seed of weights, data order and augmentation.
@@ -161,6 +167,7 @@ impl Default for Recipe {
             single_cls: false,
             // Ultralytics' defaults of the same names, tuned on COCO.
             epochs: 100,
+            time: 0.0,
             batch: 16,
             imgsz: 640,
             // Not of Ultralytics: a slot per worker for up to four workers.
@@ -179,6 +186,7 @@ impl Default for Recipe {
             box_gain: 7.5,
             cls_gain: 0.5,
             dfl_gain: 1.5,
+            cls_pw: 0.0,
             patience: 100,
             // 0 there as well: the same command gives the same run.
             seed: 0,
@@ -251,6 +259,11 @@ impl Recipe {
     /// how Ultralytics spells "never".
     pub fn early_stop(&self) -> Option<u32> {
         (self.patience > 0).then_some(self.patience)
+    }
+
+    /// Time of training after which the run completes.
+    pub fn time_limit(&self) -> Option<Duration> {
+        (self.time > 0.0).then(|| Duration::from_secs_f64(self.time * 3600.0))
     }
 
     /// The same recipe with every value filled in, as it is sent to workers and stored with the run.

@@ -17,6 +17,8 @@ pub enum OptimizerKind {
     Sgd,
     /// Adam with decoupled weight decay.
     AdamW,
+    /// SGD, and for matrices an orthogonalised update beside it.
+    MuSgd,
 }
 
 /// How gradients are added up.
@@ -74,7 +76,7 @@ macro_rules! named {
 named!(
     OptimizerKind,
     "optimizer",
-    "auto, SGD or AdamW",
-    [Auto = "auto", Sgd = "SGD", AdamW = "AdamW"]
+    "auto, SGD, AdamW or MuSGD",
+    [Auto = "auto", Sgd = "SGD", AdamW = "AdamW", MuSgd = "MuSGD"]
 );
 named!(SumKind, "sum", "exact or f32", [Exact = "exact", F32 = "f32"]);

@@ -188,10 +188,10 @@ fn show(value: &Value) -> String {
 
 /// Keys that a recipe has, with the same meaning.
 #[rustfmt::skip]
-const SAME: [&str; 36] = [
-    "data", "epochs", "patience", "optimizer", "seed", "single_cls", "cos_lr", "close_mosaic", "fraction", "iou",
+const SAME: [&str; 38] = [
+    "data", "epochs", "time", "patience", "optimizer", "seed", "single_cls", "cos_lr", "close_mosaic", "fraction", "iou",
     "max_det", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "box",
-    "cls", "dfl", "nbs", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud",
+    "cls", "dfl", "cls_pw", "nbs", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud",
     "fliplr", "bgr", "mosaic", "mixup", "cutmix",
 ];
 
@@ -209,13 +209,11 @@ const OTHERWISE: [&str; 9] = [
 ];
 
 /// Keys that would change what is trained or reported, with the only value that can be had here, as JSON.
-const NOT_HERE: [(&str, &str); 14] = [
+const NOT_HERE: [(&str, &str); 12] = [
     ("mode", "\"train\""),
-    ("time", "null"),
     ("resume", "false"),
     ("rect", "false"),
     ("cls_remap", "true"),
-    ("cls_pw", "0"),
     ("distill_model", "null"),
     ("copy_paste", "0"),
     ("val", "true"),

@@ -69,9 +69,11 @@ impl Recipe {
             ("warmup_momentum", self.warmup_momentum),
             ("warmup_bias_lr", self.warmup_bias_lr),
             ("ema_decay", self.ema_decay),
+            ("cls_pw", self.cls_pw),
         ] {
             within(key, value, FRACTION)?;
         }
+        within("time", self.time, 0.0..=100_000.0)?;
         within("warmup_epochs", self.warmup_epochs, 0.0..=10_000.0)?;
         within("nbs", self.nbs, 1..=65_536)?;
         within("box", self.box_gain, 0.0..=1000.0)?;

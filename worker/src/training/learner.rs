@@ -29,6 +29,10 @@ pub trait Learner {
     /// Returns losses and evidence of a validation batch, with the loaded running statistics.
     fn evaluate(&mut self, batch: &ValBatch) -> Evaluation;
 
+    /// Returns a matrix of `[rows, columns]` in row-major order with all singular values near 1: a part of some
+    /// optimizers that is too much for the host.
+    fn orthogonalise(&self, matrix: &[f32], shape: [usize; 2]) -> Vec<f32>;
+
     /// Returns the given parameters and buffers as the bytes of a weights file.
     fn weights(&self, parameters: &[f32], buffers: &[f32]) -> Vec<u8>;
 }

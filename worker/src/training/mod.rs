@@ -373,6 +373,7 @@ impl<'a> Training<'a> {
             self.sum.gradient(),
             rates,
             state.updates,
+            &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
         );
         state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);

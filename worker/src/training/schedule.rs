@@ -40,6 +40,8 @@ impl PerGroup {
 pub struct Rates {
     /// Learning rates.
     pub lr: PerGroup,
+    /// Learning rates in the branch of the head that tells classes.
+    pub class_lr: PerGroup,
     /// Momentum of SGD.
     pub momentum: f32,
     /// Weight decay.
@@ -52,6 +54,8 @@ pub struct Schedule {
     /// The optimizer that the recipe names, or that `auto` chose.
     pub optimizer: Optimizer,
     lr0: f64,
+    /// Factor on `lr0` in the branch of the head that tells classes.
+    class_boost: f64,
     lrf: f64,
     cosine: bool,
     epochs: f64,
@@ -66,12 +70,12 @@ impl Schedule {
     /// Resolves the schedule of `recipe` for a dataset of `images` images in `classes` classes.
     ///
     /// `auto` takes AdamW with a learning rate fitted to the number of classes for runs of at most
-    /// [`AUTO_SGD_ITERATIONS`] steps of the nominal batch, and SGD for longer ones.
+    /// [`AUTO_ADAMW_ITERATIONS`] steps of the nominal batch, and MuSGD for longer ones.
     pub fn new(recipe: &Recipe, plan: &Plan, images: usize, classes: usize) -> Self {
         let nominal = recipe.nbs.max(recipe.batch) as usize;
         let iterations = images.div_ceil(nominal) * recipe.epochs as usize;
         let (optimizer, lr0, momentum, warmup_bias_lr) = match recipe.optimizer {
-            OptimizerKind::Auto if iterations > AUTO_SGD_ITERATIONS => (Optimizer::Sgd, 0.01, 0.9, 0.0),
+            OptimizerKind::Auto if iterations > AUTO_ADAMW_ITERATIONS => (Optimizer::MuSgd, 0.01, 0.9, 0.0),
             OptimizerKind::Auto => (
                 Optimizer::AdamW { beta1: 0.9 },
                 fitted_learning_rate(classes),
@@ -79,6 +83,12 @@ impl Schedule {
                 0.0,
             ),
             OptimizerKind::Sgd => (Optimizer::Sgd, recipe.lr0, recipe.momentum, recipe.warmup_bias_lr),
+            OptimizerKind::MuSgd => (
+                Optimizer::MuSgd,
+                recipe.lr0,
+                recipe.momentum,
+                recipe.warmup_bias_lr,
+            ),
             OptimizerKind::AdamW => (
                 Optimizer::AdamW {
                     beta1: recipe.momentum as f32,
@@ -94,6 +104,11 @@ impl Schedule {
         Self {
             optimizer,
             lr0,
+            class_boost: if optimizer == Optimizer::MuSgd {
+                MUSGD_CLASS_BOOST
+            } else {
+                1.0
+            },
             lrf: recipe.lrf,
             cosine: recipe.cos_lr,
             epochs: f64::from(recipe.epochs),
@@ -109,23 +124,23 @@ impl Schedule {
     pub fn rates(&self, step: &StepPlan) -> Rates {
         let full = self.lr0 * self.decay_factor(f64::from(step.epoch));
         let batch = step.last_batch as f64;
-        let (bias, other, momentum) = if batch < self.warmup_batches {
-            let progress = batch / self.warmup_batches;
-            (
-                interpolate(self.warmup_bias_lr, full, progress),
-                interpolate(0.0, full, progress),
-                interpolate(self.warmup_momentum, self.momentum, progress),
-            )
+        let progress = if batch < self.warmup_batches {
+            batch / self.warmup_batches
         } else {
-            (full, full, self.momentum)
+            1.0
+        };
+        let lr = |full: f64| {
+            let other = interpolate(0.0, full, progress) as f32;
+            PerGroup {
+                bias: interpolate(self.warmup_bias_lr, full, progress) as f32,
+                decay: other,
+                norm: other,
+            }
         };
         Rates {
-            lr: PerGroup {
-                bias: bias as f32,
-                decay: other as f32,
-                norm: other as f32,
-            },
-            momentum: momentum as f32,
+            lr: lr(full),
+            class_lr: lr(full * self.class_boost),
+            momentum: interpolate(self.warmup_momentum, self.momentum, progress) as f32,
             weight_decay: PerGroup {
                 bias: 0.0,
                 decay: self.weight_decay as f32,
@@ -146,13 +161,21 @@ impl Schedule {
 }
 
 /// Longest run, in steps of the nominal batch, for which `auto` takes AdamW.
-pub const AUTO_SGD_ITERATIONS: usize = 10_000;
+pub const AUTO_ADAMW_ITERATIONS: usize = 10_000;
+
+/// Where MuSGD trains the branch that tells classes, it does so faster, as in Ultralytics 8.4.
+const MUSGD_CLASS_BOOST: f64 = 3.0;
 
 /// Returns the learning rate that `auto` gives AdamW: smaller for more classes, rounded to six places.
 fn fitted_learning_rate(classes: usize) -> f64 {
     (0.002 * 5.0 / (4.0 + classes as f64) * 1e6).round() / 1e6
 }
 
+/// Exact at both ends.
 fn interpolate(from: f64, to: f64, progress: f64) -> f64 {
-    from + (to - from) * progress
+    if progress == 1.0 {
+        to
+    } else {
+        from + (to - from) * progress
+    }
 }

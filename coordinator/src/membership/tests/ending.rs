@@ -91,6 +91,39 @@ fn a_stop_is_asked_for_once_and_ends_when_the_workers_have_stopped() {
 }
 
 #[test]
+fn a_run_whose_time_is_up_completes() {
+    let mut membership = running_with(Terms {
+        timing: Timing {
+            time_limit: Some(seconds(3.0)),
+            ..Timing::default()
+        },
+        ..terms(3)
+    });
+    let due = membership.time_is_up_at().unwrap();
+    assert!(membership.next_deadline() <= Some(due));
+    let at = due.as_secs_f64();
+    hear_from(&mut membership, at - 0.1, &[1, 2, 3]);
+    assert_eq!(tick(&mut membership, at), [Effect::RequestStop]);
+    for worker in [1, 3] {
+        assert_eq!(
+            report(&mut membership, at + 1.0, worker, finished(Outcome::Stopped)),
+            []
+        );
+    }
+    let effects = report(&mut membership, at + 1.0, 2, finished(Outcome::Stopped));
+    let [Effect::End(verdict)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    let ending = membership.ending(verdict);
+    assert_eq!((ending.outcome, ending.resumable), (Outcome::Completed, false));
+    assert!(
+        ending.reason.ends_with("the time that it was given is up"),
+        "{}",
+        ending.reason
+    );
+}
+
+#[test]
 fn a_stop_survives_the_loss_of_a_worker() {
     let mut membership = running();
     membership.handle(seconds(2.0), Event::StopRequested).unwrap();
