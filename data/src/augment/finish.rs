@@ -25,8 +25,8 @@ impl Finish {
             let span = row * side..(row + 1) * side;
             let mut targets = [&mut red[span.clone()], &mut green[span.clone()], &mut blue[span]];
             match &self.colours {
-                Some(tables) => write_row(pixels, |colour| tables.shift(colour), &mut targets),
-                None => write_row(pixels, |colour| colour, &mut targets),
+                Some(tables) => tables.shift(pixels, targets.each_mut().map(|target| &mut **target)),
+                None => separate(pixels, &mut targets),
             }
             if self.fliplr {
                 targets.iter_mut().for_each(|target| target.reverse());
@@ -54,12 +54,11 @@ impl Finish {
     }
 }
 
-#[inline(always)]
-fn write_row(pixels: &[u8], colour: impl Fn([u8; 3]) -> [u8; 3], targets: &mut [&mut [u8]; 3]) {
-    let [red, green, blue] = targets;
+/// Writes pixels as planes.
+fn separate(pixels: &[u8], [red, green, blue]: &mut [&mut [u8]; 3]) {
     let targets = red.iter_mut().zip(green.iter_mut()).zip(blue.iter_mut());
     for (pixel, ((red, green), blue)) in pixels.chunks_exact(3).zip(targets) {
-        [*red, *green, *blue] = colour([pixel[0], pixel[1], pixel[2]]);
+        (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
     }
 }
 

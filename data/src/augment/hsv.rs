@@ -1,6 +1,8 @@
 //! Random hue, saturation and value.
 //!
-//! Works in 8-bit HSV (hue 0..180) through tables, without branches, in integers: the same levels on every machine.
+//! Works in 8-bit HSV (hue 0..180), on blocks of pixels in steps that the compiler turns into SIMD; only what becomes of a
+//! hue, a saturation and a value is looked up pixel by pixel. All numbers are whole, in floats only where these divide
+//! exactly enough: the same levels on every machine.
 //!
 //! # Source
 //! Same 8-bit conversions as OpenCV's `RGB2HSV` and back, within one level; same draws as Ultralytics 8.3 and later: the
@@ -11,24 +13,13 @@ use crate::random::KeyedRandom;
 
 /// What a hue, a saturation and a value become.
 pub(super) struct Tables {
-    /// For each old hue, in 256 steps around 0 as a hue below 0 wraps.
-    hue: [Hue; 256],
+    /// For each old hue, in 256 steps around 0 as a hue below 0 wraps: by how much of the saturation red, green and blue
+    /// fall below the value, in thirtieths.
+    falls: [[u8; 3]; 256],
     /// New saturation, 0..=255.
     saturation: [u8; 256],
     /// New value.
     value: [u8; 256],
-    /// `255 * 2^12 / n` and `30 * 2^12 / n`: division by table.
-    divide_saturation: [i32; 256],
-    divide_hue: [i32; 256],
-}
-
-/// A new hue.
-#[derive(Clone, Copy)]
-struct Hue {
-    /// By how much of the saturation the middle channel falls, in thirtieths.
-    fall: u8,
-    /// Where red, green and blue are found in the word of the full, the middle and the empty channel.
-    shifts: [u8; 3],
 }
 
 impl Tables {
@@ -41,14 +32,8 @@ impl Tables {
 
     fn new(hue: f64, saturation: f64, value: f64) -> Self {
         let multiplied = |old: usize, gain: f64| ((old as f64) * (1.0 + gain)).clamp(0.0, 255.0) as u8;
-        let quotient = |dividend: u32, divisor: usize| {
-            if divisor == 0 {
-                return 0;
-            }
-            (f64::from(dividend << DIVIDE_BITS) / divisor as f64).round() as i32
-        };
         Self {
-            hue: std::array::from_fn(|index| {
+            falls: std::array::from_fn(|index| {
                 let old = if index <= HUES {
                     index.min(HUES - 1) as f64
                 } else {
@@ -57,71 +42,147 @@ impl Tables {
                 };
                 let new = (old + hue * HUES as f64).rem_euclid(HUES as f64).floor() as usize % HUES;
                 let (sector, position) = (new / HUES_PER_SECTOR, (new % HUES_PER_SECTOR) as u8);
-                Hue {
-                    fall: if sector.is_multiple_of(2) {
-                        HUES_PER_SECTOR as u8 - position
-                    } else {
-                        position
-                    },
-                    shifts: SECTORS[sector],
-                }
+                let middle = if sector.is_multiple_of(2) {
+                    HUES_PER_SECTOR as u8 - position
+                } else {
+                    position
+                };
+                SECTORS[sector].map(|channel| match channel {
+                    Channel::Full => 0,
+                    Channel::Middle => middle,
+                    Channel::Empty => HUES_PER_SECTOR as u8,
+                })
             }),
             saturation: std::array::from_fn(|old| multiplied(old, saturation)),
             value: std::array::from_fn(|old| multiplied(old, value)),
-            divide_saturation: std::array::from_fn(|divisor| quotient(255, divisor)),
-            divide_hue: std::array::from_fn(|divisor| quotient(HUES_PER_SECTOR as u32, divisor)),
         }
     }
 
-    /// The new colour of a colour.
-    #[inline(always)]
-    pub(super) fn shift(&self, [red, green, blue]: [u8; 3]) -> [u8; 3] {
-        let high = red.max(green).max(blue);
-        let low = red.min(green).min(blue);
-        let range = i32::from(high - low);
-        let saturation = (range * self.divide_saturation[usize::from(high)] + DIVIDE_HALF) >> DIVIDE_BITS;
-        let [r, g, b] = [red, green, blue].map(i32::from);
-        let turn = if high == red {
-            g - b
-        } else if high == green {
-            b - r + 2 * range
-        } else {
-            r - g + 4 * range
-        };
-        let hue = (turn * self.divide_hue[(high - low) as usize] + DIVIDE_HALF) >> DIVIDE_BITS;
-
-        let Hue { fall, shifts } = self.hue[usize::from(hue as u8)];
-        let saturation = u32::from(self.saturation[usize::from(saturation as u8)]);
-        let full = u32::from(self.value[usize::from(high)]);
-        let level = |fall: u32| (full * (FALL_ONE - saturation * fall) + FALL_ONE / 2) / FALL_ONE;
-        let word = full | level(u32::from(fall)) << 8 | level(HUES_PER_SECTOR as u32) << 16;
-        shifts.map(|shift| (word >> shift) as u8)
+    /// Writes the new colours of RGB pixels as planes.
+    ///
+    /// # Panics
+    /// When a plane holds fewer values than there are pixels.
+    pub(super) fn shift(&self, rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
+        for (number, pixels) in rgb.chunks(3 * BLOCK).enumerate() {
+            let count = pixels.len() / 3;
+            let shifted = self.shift_block(pixels);
+            let start = number * BLOCK;
+            for (plane, levels) in [&mut *red, &mut *green, &mut *blue].into_iter().zip(&shifted) {
+                plane[start..start + count].copy_from_slice(&levels[..count]);
+            }
+        }
     }
 
     /// Shifts the colours of RGB pixels.
     pub(super) fn apply(&self, rgb: &mut [u8]) {
-        for pixel in rgb.chunks_exact_mut(3) {
-            let shifted = self.shift([pixel[0], pixel[1], pixel[2]]);
-            pixel.copy_from_slice(&shifted);
+        for pixels in rgb.chunks_mut(3 * BLOCK) {
+            let [red, green, blue] = self.shift_block(pixels);
+            for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+                (pixel[0], pixel[1], pixel[2]) = (red[at], green[at], blue[at]);
+            }
         }
+    }
+
+    /// Returns the new levels of at most [`BLOCK`] pixels.
+    fn shift_block(&self, pixels: &[u8]) -> [Levels; 3] {
+        let mut rgb = [[0; BLOCK]; 3];
+        let [red, green, blue] = &mut rgb;
+        for (at, pixel) in pixels.chunks_exact(3).enumerate() {
+            (red[at], green[at], blue[at]) = (pixel[0], pixel[1], pixel[2]);
+        }
+        let [hue, mut saturation, mut value] = to_hsv(&rgb);
+        let mut falls = [[0; BLOCK]; 3];
+        for at in 0..BLOCK {
+            [falls[0][at], falls[1][at], falls[2][at]] = self.falls[usize::from(hue[at])];
+            saturation[at] = self.saturation[usize::from(saturation[at])];
+            value[at] = self.value[usize::from(value[at])];
+        }
+        falls.map(|fall| level(&fall, &saturation, &value))
     }
 }
 
+/// One channel of the pixels of a block.
+type Levels = [u8; BLOCK];
+
+/// Hue, saturation and value. A hue below 0 wraps around at 256.
+fn to_hsv([red, green, blue]: &[Levels; 3]) -> [Levels; 3] {
+    let mut hsv = [[0; BLOCK]; 3];
+    for at in 0..BLOCK {
+        let [r, g, b] = [red[at], green[at], blue[at]].map(i32::from);
+        let high = r.max(g).max(b);
+        let range = high - r.min(g).min(b);
+        let turn = if high == r {
+            g - b
+        } else if high == g {
+            b - r + 2 * range
+        } else {
+            r - g + 4 * range
+        };
+        hsv[0][at] = ((turn * quotient(HUES_PER_SECTOR as i32, range) + DIVIDE_HALF) >> DIVIDE_BITS) as u8;
+        hsv[1][at] = ((range * quotient(255, high) + DIVIDE_HALF) >> DIVIDE_BITS) as u8;
+        hsv[2][at] = high as u8;
+    }
+    hsv
+}
+
+/// `dividend / divisor` in steps of 2^-12, rounded. For `divisor` 0, what is multiplied with it is 0 too.
+///
+/// Exact in `f32`: no quotient of these is half way between whole numbers, and one that is not whole is at least
+/// `0.5 / divisor` away from there, far more than a division rounds.
+#[inline(always)]
+fn quotient(dividend: i32, divisor: i32) -> i32 {
+    rounded((dividend << DIVIDE_BITS) as f32 / divisor.max(1) as f32)
+}
+
+/// The levels of a channel that falls by so many thirtieths of the saturation below the value.
+///
+/// Exact in `f32`: products stay below 2^24, and between numerators lies 1/7650 of a level; half of that is added.
+fn level(fall: &Levels, saturation: &Levels, value: &Levels) -> Levels {
+    std::array::from_fn(|at| {
+        let [fall, saturation, value] = [fall[at], saturation[at], value[at]].map(i32::from);
+        let numerator = value * (FALL_ONE - saturation * fall);
+        rounded((numerator as f32 + 0.5) / FALL_ONE as f32) as u8
+    })
+}
+
+/// The nearest whole number. Unlike `as`, it has no special cases that would have to be looked at one by one: numbers of
+/// 2^23 and more have no fraction.
+#[inline(always)]
+fn rounded(value: f32) -> i32 {
+    (value + ROUNDING).to_bits() as i32 - ROUNDING.to_bits() as i32
+}
+
+/// 1.5 * 2^23.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// What a channel is to a hue.
+#[derive(Clone, Copy)]
+enum Channel {
+    Full,
+    Middle,
+    Empty,
+}
+
+/// Pixels that are worked on together: a few vector registers of each number.
+const BLOCK: usize = 64;
 const HUES: usize = 180;
 const HUES_PER_SECTOR: usize = 30;
 const DIVIDE_BITS: u32 = 12;
 const DIVIDE_HALF: i32 = 1 << (DIVIDE_BITS - 1);
 /// All of the saturation times all of the fall.
-const FALL_ONE: u32 = 255 * HUES_PER_SECTOR as u32;
-/// For each sixth of the circle, from red on: which of the full (0), middle (8) and empty (16) channel is red, green, blue.
-const SECTORS: [[u8; 3]; 6] = [
-    [0, 8, 16],
-    [8, 0, 16],
-    [16, 0, 8],
-    [16, 8, 0],
-    [8, 16, 0],
-    [0, 16, 8],
-];
+const FALL_ONE: i32 = 255 * HUES_PER_SECTOR as i32;
+/// For each sixth of the circle, from red on: what red, green and blue are.
+const SECTORS: [[Channel; 3]; 6] = {
+    use Channel::{Empty, Full, Middle};
+    [
+        [Full, Middle, Empty],
+        [Middle, Full, Empty],
+        [Empty, Full, Middle],
+        [Empty, Middle, Full],
+        [Middle, Empty, Full],
+        [Full, Empty, Middle],
+    ]
+};
 
 #[cfg(test)]
 #[path = "hsv_tests.rs"]
