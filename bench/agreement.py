@@ -113,10 +113,9 @@ def load_strictly(weights):
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
-        told = file.metadata()
+        told = json.loads(file.metadata()["ringmaster"])
         state = {name: file.get_tensor(name) for name in file.keys()}
-    names = json.loads(told["names"]) if "names" in told else None
-    names = dict(enumerate(names)) if isinstance(names, list) else {int(k): v for k, v in names.items()}
+    names = dict(enumerate(told["names"]))
     model = YOLO(f"{told['model']}.yaml")
     network = DetectionModel(f"{told['model']}.yaml", nc=len(names), verbose=False)
     network.load_state_dict(state, strict=True)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use coordinator::run_directory::claim;
-use data::{Dataset, Limits, Picture, SampleId, Split, letterbox, rectangle_around};
+use data::{Dataset, Limits, Picture, SampleId, Split, letterbox_around};
 use image::RgbImage;
 use model::device::open_device;
 use model::nms::{Detection, NmsConfig, nms};
@@ -143,9 +143,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 
 /// Returns what is found in a picture, in its pixels.
 fn detect(yolo: &Yolo, picture: &Picture, image_size: u32, config: &NmsConfig) -> Vec<Detection> {
-    let (width, height) = rectangle_around(picture.width, picture.height, image_size, MAX_STRIDE as u32);
-    let (input, placed) = letterbox(picture, width, height);
-    let images = yolo.images(&input.to_planes(), [1, height as usize, width as usize]);
+    let (input, placed) = letterbox_around(picture, image_size, MAX_STRIDE as u32);
+    let images = yolo.images(
+        &input.to_planes(),
+        [1, input.height as usize, input.width as usize],
+    );
     let candidates = yolo.candidates(&yolo.infer(images));
     let detections = candidates.iter().flat_map(|candidates| nms(candidates, config));
     detections

@@ -67,12 +67,38 @@ pub fn letterbox(picture: &Picture, width: u32, height: u32) -> (Picture, Letter
     place(&resized, (picture.width, picture.height), width, height)
 }
 
-/// The smallest rectangle with sides that are multiples of `stride` around a picture whose long side has `image_size`
-/// pixels: what prediction uses.
-pub fn rectangle_around(width: u32, height: u32, image_size: u32, stride: u32) -> (u32, u32) {
-    let ratio = f64::from(image_size) / f64::from(width.max(height));
-    let around = |length: u32| fitted(length, ratio, image_size).next_multiple_of(stride);
-    (around(width), around(height))
+/// Resizes a picture, up or down, so that its long side has `image_size` pixels, and centres it in the smallest rectangle
+/// around it with sides that are multiples of `stride`: what prediction uses.
+///
+/// Boxes are mapped back as Ultralytics' prediction does it: by the ratio that fits the rectangle, which can differ from that
+/// of the pixels by a pixel over the whole picture.
+///
+/// # Panics
+/// When the picture is empty or a size is 0.
+pub fn letterbox_around(picture: &Picture, image_size: u32, stride: u32) -> (Picture, Letterbox) {
+    let original = (picture.width, picture.height);
+    let ratio = f64::from(image_size) / f64::from(original.0.max(original.1));
+    let side = |length: u32| fitted(length, ratio, image_size);
+    let resized = resize(picture, side(original.0), side(original.1));
+    let (width, height) = (
+        resized.width.next_multiple_of(stride),
+        resized.height.next_multiple_of(stride),
+    );
+    let (input, _) = place(&resized, original, width, height);
+    // What fits into the rectangle by one ratio, to the nearest pixel.
+    let ratio = (f64::from(width) / f64::from(original.0)).min(f64::from(height) / f64::from(original.1));
+    let (inner_width, inner_height) = (
+        fitted(original.0, ratio, width),
+        fitted(original.1, ratio, height),
+    );
+    let geometry = Letterbox {
+        scale_x: inner_width as f32 / original.0 as f32,
+        scale_y: inner_height as f32 / original.1 as f32,
+        pad_x: ((width - inner_width) / 2) as f32,
+        pad_y: ((height - inner_height) / 2) as f32,
+        original,
+    };
+    (input, geometry)
 }
 
 /// A side of a picture to the nearest pixel.
@@ -156,11 +182,15 @@ mod tests {
 
     #[test]
     fn prediction_rectangles_are_multiples_of_the_stride() {
-        assert_eq!(rectangle_around(640, 480, 320, 32), (320, 256));
-        assert_eq!(rectangle_around(480, 640, 640, 32), (480, 640));
-        assert_eq!(rectangle_around(1000, 10, 640, 32), (640, 32));
-        // 408 * 640 / 627 is 416.46: no bar of 32 pixels for half a pixel.
-        assert_eq!(rectangle_around(627, 408, 640, 32), (640, 416));
+        let around = |width: u32, height: u32, image_size: u32| {
+            let (input, geometry) = letterbox_around(&Picture::filled(width, height, [9; 3]), image_size, 32);
+            ((input.width, input.height), (geometry.pad_x, geometry.pad_y))
+        };
+        assert_eq!(around(640, 480, 320), ((320, 256), (0.0, 8.0)));
+        assert_eq!(around(480, 640, 640), ((480, 640), (0.0, 0.0)));
+        assert_eq!(around(1000, 10, 640), ((640, 32), (0.0, 13.0)));
+        // 408 * 640 / 627 is 416.46: no bar of 32 pixels for half a pixel, and no bars at the sides either.
+        assert_eq!(around(627, 408, 640), ((640, 416), (0.0, 0.0)));
     }
 
     proptest! {

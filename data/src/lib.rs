@@ -38,7 +38,7 @@ pub use dataset::{
     Dataset, DatasetError, ImageSource, Label, SHAPES, SINGLE_CLASS, Sample, SampleId, Selection, SkipReason,
     Skipped, Split,
 };
-pub use letterbox::{BACKGROUND, Letterbox, letterbox, rectangle_around};
+pub use letterbox::{BACKGROUND, Letterbox, letterbox, letterbox_around};
 pub use loader::{
     Loaded, LoaderConfig, LoaderError, PictureCache, SlotBatch, SlotJob, TrainLoader, TruthBox, ValBatch,
     ValJob, ValLoader, val_batches,

@@ -5,28 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use data::{
     AugmentConfig, Dataset, Limits, LoaderConfig, PictureCache, SampleId, SlotJob, Split, TrainLoader,
 };
 use serde::Serialize;
 use worker::prepare::CACHE_BYTES;
 
-/// Arguments of `bench`.
+/// Arguments of `bench loader`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    /// Decoding, mosaic, affine, colours: training pictures a second, beginning with nothing in memory
-    Loader(LoaderArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct LoaderArgs {
+pub(super) struct Args {
     /// Data set: data.yaml, a folder in COCO's layout, or `shapes`
     #[arg(long, value_name = "PATH", default_value = data::SHAPES)]
     data: PathBuf,
@@ -63,27 +50,22 @@ struct Report {
     images_per_second_per_core: f64,
 }
 
-pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
-    let What::Loader(args) = &args.what;
+pub(super) fn main(args: &Args) -> anyhow::Result<()> {
     let dataset = Arc::new(Dataset::open(&args.data, Split::Train, &Limits::default())?);
     let report = measure(args, &dataset)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report).context("cannot write JSON")?);
-    } else {
-        println!(
-            "{:.1} images/s a core, {:.1} images/s with {} threads: {} images of {} pixels in {:.2} s",
-            report.images_per_second_per_core,
-            report.images_per_second,
-            report.threads,
-            report.images,
-            report.imgsz,
-            report.seconds
-        );
-    }
-    Ok(())
+    let sentence = format!(
+        "{:.1} images/s a core, {:.1} images/s with {} threads: {} images of {} pixels in {:.2} s",
+        report.images_per_second_per_core,
+        report.images_per_second,
+        report.threads,
+        report.images,
+        report.imgsz,
+        report.seconds
+    );
+    super::print(&report, sentence, args.json)
 }
 
-fn measure(args: &LoaderArgs, dataset: &Arc<Dataset>) -> anyhow::Result<Report> {
+fn measure(args: &Args, dataset: &Arc<Dataset>) -> anyhow::Result<Report> {
     let cache = PictureCache::new(Arc::clone(dataset), args.imgsz, args.cache_mb << 20);
     let samples: Vec<SampleId> = (0..dataset.len() as u32).map(SampleId).collect();
     let (batch, image_size) = (args.batch.get(), args.imgsz);

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Times sums over worker processes by gloo (PyTorch's on CPUs) and by `ringmaster bench allreduce`, by turns.
+
+    bench/allreduce.py --ringmaster PROGRAM [--workers N...] [--bytes B...] [--sum KIND...] [--rounds K]
+
+Needs torch (2.9.0 is what figures were made with) in the Python that runs this. Every round runs each side once, with fresh
+processes on loopback; a side's figure is the median over rounds of the median sum of rank 0. Prints a Markdown table with the
+ratios of our time to gloo's.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ITERATIONS = 20
+
+
+def rank_of_gloo(rank, workers, size, port):
+    """Is one rank: sums ones as often as our benchmark does, and prints the median in milliseconds."""
+    import torch
+    import torch.distributed as group
+
+    torch.set_num_threads(1)
+    group.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
+    values, times = torch.ones(size // 4), []
+    for iteration in range(ITERATIONS + ITERATIONS // 4):
+        values.fill_(1)
+        start = time.perf_counter()
+        group.all_reduce(values)
+        times.append(time.perf_counter() - start)
+    assert (values == workers).all()
+    if rank == 0:
+        print(statistics.median(times[ITERATIONS // 4 :]) * 1e3)
+
+
+def gloo(workers, size):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--gloo-rank", *map(str, (rank, workers, size, port))],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(workers)
+    ]
+    outputs = [rank.communicate()[0] for rank in ranks]
+    if any(rank.returncode for rank in ranks):
+        sys.exit("gloo failed")
+    return float(outputs[0])
+
+
+def ours(program, workers, size, kind):
+    command = [program, "bench", "allreduce", "--workers", workers, "--bytes", size, "--sum", kind]
+    command += ["--iterations", ITERATIONS, "--json"]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"{command} failed:\n{run.stderr}")
+    return json.loads(run.stdout)["milliseconds_median"]
+
+
+def main():
+    if sys.argv[1:2] == ["--gloo-rank"]:
+        return rank_of_gloo(*map(int, sys.argv[2:]))
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--ringmaster", required=True, type=pathlib.Path)
+    parser.add_argument("--workers", nargs="+", type=int, default=[2, 4])
+    parser.add_argument("--bytes", nargs="+", type=int, default=[1_000_000, 12_600_000, 100_000_000])
+    parser.add_argument("--sum", nargs="+", default=["exact", "f32"])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    print("| workers | bytes | gloo f32 | " + " | ".join(f"{kind} | ratio" for kind in arguments.sum) + " |")
+    print("|---" * (3 + 2 * len(arguments.sum)) + "|")
+    for workers in arguments.workers:
+        for size in arguments.bytes:
+            times = {side: [] for side in ["gloo", *arguments.sum]}
+            for _ in range(arguments.rounds):
+                times["gloo"].append(gloo(workers, size))
+                for kind in arguments.sum:
+                    times[kind].append(ours(arguments.ringmaster.resolve(), workers, size, kind))
+            medians = {side: statistics.median(values) for side, values in times.items()}
+            cells = [f"{medians[kind]:.1f} ms | {medians[kind] / medians['gloo']:.2f}" for kind in arguments.sum]
+            print(f"| {workers} | {size} | {medians['gloo']:.1f} ms | " + " | ".join(cells) + " |", flush=True)
+
+
+main()
