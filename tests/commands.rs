@@ -283,6 +283,23 @@ fn labels(folder: &Path, classes: &[&str]) -> usize {
 }
 
 #[test]
+fn benchmarks_measure_something() {
+    let folder = tempfile::tempdir().unwrap();
+    for sum in ["exact", "f32"] {
+        // A number of values that no number of ranks divides.
+        let arguments = ["bench", "allreduce", "--workers", "3", "--bytes", "4000012"];
+        let rest = ["--sum", sum, "--iterations", "4", "--json"];
+        let report = ringmaster(folder.path(), &[&arguments[..], &rest].concat());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!((&report["workers"], &report["sum"]), (&3.into(), &sum.into()));
+        assert!(report["milliseconds_min"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let loader = ["bench", "loader", "--imgsz", "96", "--json"];
+    let report: Value = serde_json::from_str(&ringmaster(folder.path(), &loader)).unwrap();
+    assert!(report["images_per_second"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
 fn the_status_of_a_run_names_its_members() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = [
