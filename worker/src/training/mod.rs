@@ -34,6 +34,7 @@ use tracing::{debug, info, warn};
 
 use self::fixed_point::NOT_FINITE;
 use self::learner::Learner;
+use self::optimizer::Inputs;
 use self::schedule::{Rates, Schedule};
 use self::source::{SlotBatches, Source};
 use self::state::State;
@@ -370,10 +371,12 @@ impl<'a> Training<'a> {
             &self.layout,
             &mut state.parameters,
             &mut state.moments,
-            self.sum.gradient(),
-            rates,
-            state.updates,
-            &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
+            &Inputs {
+                gradient: self.sum.gradient(),
+                rates,
+                update: state.updates,
+                orthogonalise: &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
+            },
         );
         state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);

@@ -29,6 +29,18 @@ pub enum Optimizer {
 /// Gives a matrix of `[rows, columns]` with all singular values near 1.
 pub type Orthogonalise<'a> = dyn Fn(&[f32], [usize; 2]) -> Vec<f32> + 'a;
 
+/// What an update is made from.
+pub struct Inputs<'a> {
+    /// In the order of the parameters.
+    pub gradient: &'a [f32],
+    /// The rates of the step.
+    pub rates: &'a Rates,
+    /// Number of applied updates, this one included.
+    pub update: u64,
+    /// For the optimizers that need it.
+    pub orthogonalise: &'a Orthogonalise<'a>,
+}
+
 impl Optimizer {
     /// Returns how many flat vectors of the size of the parameters the optimizer keeps.
     pub fn moments(self) -> usize {
@@ -47,7 +59,7 @@ impl Optimizer {
         }
     }
 
-    /// Updates `parameters` and `moments` with `gradient`; `update` counts applied updates, this one included.
+    /// Updates `parameters` and `moments`.
     ///
     /// # Panics
     /// When the vectors do not have the layout's length.
@@ -56,11 +68,14 @@ impl Optimizer {
         layout: &Layout,
         parameters: &mut [f32],
         moments: &mut [Vec<f32>],
-        gradient: &[f32],
-        rates: &Rates,
-        update: u64,
-        orthogonalise: &Orthogonalise<'_>,
+        inputs: &Inputs<'_>,
     ) {
+        let Inputs {
+            gradient,
+            rates,
+            update,
+            orthogonalise,
+        } = *inputs;
         assert_eq!(
             parameters.len(),
             gradient.len(),
@@ -240,10 +255,12 @@ mod tests {
             &layout,
             &mut parameters,
             &mut moments,
-            &[1.0; 6],
-            &rates,
-            1,
-            &orthogonalise,
+            &Inputs {
+                gradient: &[1.0; 6],
+                rates: &rates,
+                update: 1,
+                orthogonalise: &orthogonalise,
+            },
         );
         // m = 0.1 g; ahead = 0.9 m + 0.1 g = 0.19
         let [(matrix, shape)] = &seen.borrow()[..] else {
