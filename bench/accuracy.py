@@ -2,7 +2,7 @@
 """Trains the same model on the same data here and with Ultralytics, and compares accuracy, time and memory.
 
     bench/accuracy.py --ringmaster PROGRAM --data data.yaml [--models M...] [--seeds S...] [--epochs N] [--imgsz N]
-        [--batch N] [-- ARGUMENT...]
+        [--batch N] [--sides SIDE...] [--workers N] [-- ARGUMENT...]
 
 From scratch, both with their defaults but for the arguments above; what follows `--` is given to `ringmaster train` alone.
 Needs Ultralytics (8.4.190 is what figures were made with) in the Python that runs this. Both sides run one after the other on the whole
@@ -61,7 +61,7 @@ sys.exit(code)
 
 
 def ours(arguments, model, seed, folder, data):
-    command = [arguments.ringmaster, "train", "--workers", "2", "--device", "cpu", "--data", str(data), "--model", model]
+    command = [arguments.ringmaster, "train", "--workers", str(arguments.workers), "--device", "cpu", "--data", str(data), "--model", model]
     command += ["--imgsz", str(arguments.imgsz), "--epochs", str(arguments.epochs), "--batch", str(arguments.batch)]
     command += ["--seed", str(seed), "--project", str(folder / "runs"), *arguments.more]
     return measured(command, folder, folder)
@@ -94,6 +94,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2, help="of ringmaster")
     before, after = sys.argv[1:], []
     if "--" in before:
         middle = before.index("--")

@@ -43,7 +43,7 @@ pub struct RecipeArgs {
     pub single_cls: Option<bool>,
     #[arg(long, value_name = "N", help = described("Passes over the data", |r| r.epochs))]
     pub epochs: Option<u32>,
-    #[arg(long, value_name = "HOURS", help = described("Complete after so many hours, whatever epoch it is; rates follow --epochs; 0 means no limit", |r| r.time))]
+    #[arg(long, value_name = "HOURS", help = described("Complete after so many hours, whatever epoch it is: what is trained since the last whole one is saved, not validated; rates follow --epochs; 0 means no limit", |r| r.time))]
     pub time: Option<f64>,
     #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
     pub batch: Option<u32>,
@@ -62,7 +62,7 @@ pub struct RecipeArgs {
     pub lr0: Option<f64>,
     #[arg(long, value_name = "FRACTION", help = described("Final learning rate as a fraction of lr0", |r| r.lrf))]
     pub lrf: Option<f64>,
-    #[arg(long, value_name = "FRACTION", help = described("SGD momentum, or beta 1 of AdamW", |r| r.momentum))]
+    #[arg(long, value_name = "FRACTION", help = described("Momentum of SGD and MuSGD, or beta 1 of AdamW", |r| r.momentum))]
     pub momentum: Option<f64>,
     #[arg(long, alias = "weight_decay", value_name = "FRACTION", help = described("Weight decay", |r| r.weight_decay))]
     pub weight_decay: Option<f64>,

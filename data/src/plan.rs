@@ -196,7 +196,7 @@ impl Plan {
         (batches.round_ties_even() as u64).max(WARMUP_BATCHES_MIN)
     }
 
-    /// Number of batches after which a step closes at this batch: grows from 1 over the warm-up.
+    /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows from 1 over the warm-up.
     pub fn accumulate(&self, batch: u64) -> u64 {
         let warmup = self.warmup_batches();
         if batch >= warmup {
@@ -336,12 +336,12 @@ impl StepPlan {
 
 /// Whether a step closes after a batch: it holds `held` batches, and `left` follow in the epoch.
 fn closes(held: u64, left: u64, accumulate: u64) -> bool {
-    left == 0 || (held >= accumulate && is_a_step(left.min(accumulate), accumulate))
+    left == 0 || (held >= accumulate && is_a_step(left, accumulate))
 }
 
 /// Whether so many batches at an epoch's end are a step of their own.
 fn is_a_step(batches: u64, accumulate: u64) -> bool {
-    batches > 0 && 2 * batches >= accumulate
+    2 * batches >= accumulate
 }
 
 /// The slots of a rank: contiguous, and sizes differ by at most one.

@@ -8,7 +8,7 @@ use crate::wire;
 /// How a run, or one worker's part in it, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every epoch was trained, or the recipe's patience ran out.
+    /// Every epoch was trained, the recipe's patience ran out, or its time was up.
     Completed,
     /// Stopped on request, after the last weights were saved.
     Stopped,

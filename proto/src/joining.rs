@@ -185,7 +185,7 @@ impl fmt::Display for Difference {
             Self::Model { expected, found } => write!(f, "{found} where the first worker has {expected}"),
             Self::Arithmetic { expected, found } => write!(
                 f,
-                "exact sums need the same arithmetic on all workers, but this one has {found} where the first worker has {expected}; make them alike or train with --sum f32"
+                "exact sums and MuSGD need the same arithmetic on all workers, but this one has {found} where the first worker has {expected}; make them alike, or train with --sum f32 and another --optimizer"
             ),
         }
     }

@@ -21,6 +21,7 @@ use crate::arithmetic::arithmetic;
 use crate::compute::loader_config;
 use crate::training::fixed_point::bits_for;
 use crate::training::learner::Learner;
+use crate::training::optimizer::Optimizer;
 use crate::training::schedule::Schedule;
 use crate::training::source::Pictures;
 use crate::training::state::State;
@@ -104,7 +105,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let layout = learner.layout();
     let tensors = layout.parameters.len() + layout.buffers.len();
     let initial = State::new(flat, schedule.optimizer.moments(), tensors);
-    let model_card = model_card(recipe, host, &learner, &initial);
+    let model_card = model_card(recipe, host, &learner, &initial, schedule.optimizer);
     info!(
         model = model_card.description,
         optimizer = schedule.optimizer.name(),
@@ -232,7 +233,13 @@ fn initial_state(recipe: &Recipe, learner: &YoloLearner, names: &[String]) -> an
     Ok(state)
 }
 
-fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initial: &State) -> ModelCard {
+fn model_card(
+    recipe: &Recipe,
+    host: &HostOptions,
+    learner: &YoloLearner,
+    initial: &State,
+    optimizer: Optimizer,
+) -> ModelCard {
     let layout = learner.layout();
     let from = recipe
         .weights
@@ -248,9 +255,11 @@ fn model_card(recipe: &Recipe, host: &HostOptions, learner: &YoloLearner, initia
             learner.classes(),
             layout.parameter_count()
         ),
-        arithmetic: match recipe.sum {
-            SumKind::Exact => arithmetic(learner.yolo().device(), host.thread_count()),
-            SumKind::F32 => String::new(),
+        // MuSGD computes a part of each update on the device, and every rank must get the same.
+        arithmetic: if recipe.sum == SumKind::Exact || optimizer == Optimizer::MuSgd {
+            arithmetic(learner.yolo().device(), host.thread_count())
+        } else {
+            String::new()
         },
     }
 }

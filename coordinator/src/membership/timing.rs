@@ -24,7 +24,8 @@ pub struct Timing {
     pub reminder: Duration,
     /// How long the rendezvous may take; without end when absent.
     pub join_timeout: Option<Duration>,
-    /// How long the run trains at most, all its coordinators together; without end when absent.
+    /// How long the run takes at most from its first generation on; a coordinator that takes over counts from the last
+    /// recorded epoch. Without end when absent.
     pub time_limit: Option<Duration>,
     /// How long workers may take to stop after they were asked to.
     pub stop_grace: Duration,

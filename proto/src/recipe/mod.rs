@@ -50,7 +50,9 @@ pub struct Recipe {
     pub single_cls: bool,
     /// Passes over the data.
     pub epochs: u32,
-    /// Hours of training after which the run completes, whatever epoch it is in; 0 for no limit. Rates follow `epochs`.
+    /// Hours after which the run completes, whatever epoch it is in; 0 for no limit. Counted from the first generation, waits
+    /// included; a coordinator that takes over counts from the last recorded epoch. Rates follow `epochs`, and an epoch
+    /// that is broken off is saved but not validated.
     pub time: f64,
     /// Images in a global batch, whatever the world size.
     pub batch: u32,
@@ -65,7 +67,7 @@ pub struct Recipe {
     pub lr0: f64,
     /// Final learning rate as a fraction of `lr0`.
     pub lrf: f64,
-    /// SGD momentum, or beta 1 of AdamW.
+    /// Momentum of SGD and MuSGD, or beta 1 of AdamW.
     pub momentum: f64,
     /// Weight decay at the nominal batch.
     pub weight_decay: f64,
@@ -172,7 +174,7 @@ impl Default for Recipe {
             imgsz: 640,
             // Not of Ultralytics: a slot per worker for up to four workers.
             micro_batch: None,
-            // Short runs converge faster with AdamW, long ones end better with SGD; `auto` decides by length.
+            // Short runs converge faster with AdamW, long ones take MuSGD, as in Ultralytics 8.4; `auto` decides by length.
             optimizer: OptimizerKind::Auto,
             lr0: 0.01,
             lrf: 0.01,

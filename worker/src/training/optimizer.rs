@@ -1,7 +1,8 @@
 //! The optimizer: SGD with Nesterov momentum, AdamW and MuSGD, as loops over the flat state.
 //!
 //! It runs on the host, after the all-reduce, on every rank alike. A step touches each tensor once, in layout
-//! order, with the learning rate and weight decay of the tensor's group, and knows nothing of devices or ranks.
+//! order, with the learning rate and weight decay of the tensor's group, and knows nothing of devices or ranks. MuSGD leaves
+//! one part, the orthogonalised update, to the learner.
 //!
 //! # Source
 //! SGD: Sutskever et al. 2013, in the form without dampening that PyTorch's `torch.optim.SGD` documents.
@@ -82,10 +83,13 @@ impl Optimizer {
             "gradient and parameters differ in length"
         );
         assert_eq!(moments.len(), self.moments(), "moments of another optimizer");
-        let class_branch = layout.class_branch().unwrap_or_default();
+        let class_branch = layout.class_branch();
         for tensor in &layout.parameters {
             let range = tensor.range.clone();
-            let lr = if tensor.name.starts_with(&class_branch) {
+            let lr = if class_branch
+                .as_deref()
+                .is_some_and(|branch| tensor.name.starts_with(branch))
+            {
                 rates.class_lr.of(tensor.group)
             } else {
                 rates.lr.of(tensor.group)
@@ -173,7 +177,7 @@ fn adamw(parameters: &mut [f32], first: &mut [f32], second: &mut [f32], gradient
     }
 }
 
-/// How far MuSGD goes along the orthogonalised update, against the whole way of SGD.
+/// How far MuSGD goes along the orthogonalised update, against the whole way of SGD: 0.2 in Ultralytics 8.4.
 const MUON_PART: f32 = 0.2;
 /// Decay of AdamW's second moment: the published default.
 const BETA2: f32 = 0.999;

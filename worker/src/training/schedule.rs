@@ -42,7 +42,7 @@ pub struct Rates {
     pub lr: PerGroup,
     /// Learning rates in the branch of the head that tells classes.
     pub class_lr: PerGroup,
-    /// Momentum of SGD.
+    /// Momentum of SGD and MuSGD.
     pub momentum: f32,
     /// Weight decay.
     pub weight_decay: PerGroup,
