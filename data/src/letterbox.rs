@@ -26,6 +26,17 @@ pub struct Letterbox {
 }
 
 impl Letterbox {
+    /// A picture that was resized from `original` to `inner`, in the middle of a rectangle that it fits into.
+    fn centred(original: (u32, u32), inner: (u32, u32), width: u32, height: u32) -> Self {
+        Self {
+            scale_x: inner.0 as f32 / original.0 as f32,
+            scale_y: inner.1 as f32 / original.1 as f32,
+            pad_x: ((width - inner.0) / 2) as f32,
+            pad_y: ((height - inner.1) / 2) as f32,
+            original,
+        }
+    }
+
     /// Maps a box of the picture into the network input.
     ///
     /// # Shapes
@@ -57,14 +68,10 @@ impl Letterbox {
 /// # Panics
 /// When the picture or the rectangle is empty.
 pub fn letterbox(picture: &Picture, width: u32, height: u32) -> (Picture, Letterbox) {
-    let ratio =
-        (f64::from(width) / f64::from(picture.width)).min(f64::from(height) / f64::from(picture.height));
-    let resized = resize(
-        picture,
-        fitted(picture.width, ratio, width),
-        fitted(picture.height, ratio, height),
-    );
-    place(&resized, (picture.width, picture.height), width, height)
+    let original = (picture.width, picture.height);
+    let (inner_width, inner_height) = fit(original, width, height);
+    let resized = resize(picture, inner_width, inner_height);
+    place(&resized, original, width, height)
 }
 
 /// Resizes a picture, up or down, so that its long side has `image_size` pixels, and centres it in the smallest rectangle
@@ -85,20 +92,17 @@ pub fn letterbox_around(picture: &Picture, image_size: u32, stride: u32) -> (Pic
         resized.height.next_multiple_of(stride),
     );
     let (input, _) = place(&resized, original, width, height);
-    // What fits into the rectangle by one ratio, to the nearest pixel.
+    let geometry = Letterbox::centred(original, fit(original, width, height), width, height);
+    (input, geometry)
+}
+
+/// The size of a picture that fits into a rectangle by one ratio.
+fn fit(original: (u32, u32), width: u32, height: u32) -> (u32, u32) {
     let ratio = (f64::from(width) / f64::from(original.0)).min(f64::from(height) / f64::from(original.1));
-    let (inner_width, inner_height) = (
+    (
         fitted(original.0, ratio, width),
         fitted(original.1, ratio, height),
-    );
-    let geometry = Letterbox {
-        scale_x: inner_width as f32 / original.0 as f32,
-        scale_y: inner_height as f32 / original.1 as f32,
-        pad_x: ((width - inner_width) / 2) as f32,
-        pad_y: ((height - inner_height) / 2) as f32,
-        original,
-    };
-    (input, geometry)
+    )
 }
 
 /// A side of a picture to the nearest pixel.
@@ -113,18 +117,11 @@ pub(crate) fn place(
     width: u32,
     height: u32,
 ) -> (Picture, Letterbox) {
-    let left = (width - resized.width) / 2;
-    let top = (height - resized.height) / 2;
-    let geometry = Letterbox {
-        scale_x: resized.width as f32 / original.0 as f32,
-        scale_y: resized.height as f32 / original.1 as f32,
-        pad_x: left as f32,
-        pad_y: top as f32,
-        original,
-    };
+    let geometry = Letterbox::centred(original, (resized.width, resized.height), width, height);
+    let (left, top) = (geometry.pad_x as i64, geometry.pad_y as i64);
     let mut canvas = Picture::filled(width, height, BACKGROUND);
     let whole = [0, 0, width, height];
-    paste(resized, &mut canvas, i64::from(left), i64::from(top), whole);
+    paste(resized, &mut canvas, left, top, whole);
     (canvas, geometry)
 }
 

@@ -196,7 +196,8 @@ impl Plan {
         (batches.round_ties_even() as u64).max(WARMUP_BATCHES_MIN)
     }
 
-    /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows from 1 over the warm-up.
+    /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows from 1 over
+    /// the warm-up.
     pub fn accumulate(&self, batch: u64) -> u64 {
         let warmup = self.warmup_batches();
         if batch >= warmup {

@@ -1,7 +1,7 @@
 //! `ringmaster bench allreduce`: how long a sum over worker processes takes.
 //!
-//! This process starts one process a rank, gives them each other's addresses, and reads what each measured; rank 0's figures count. The ring, its
-//! streams and its server are those of training.
+//! This process starts one process a rank, gives them each other's addresses, and reads what each measured; rank 0's figures
+//! count. The ring, its streams and its server are those of training.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
