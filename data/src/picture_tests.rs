@@ -38,6 +38,32 @@ fn a_file_that_was_cut_off_is_found_without_decoding() {
 }
 
 #[test]
+fn a_jpeg_has_the_pixels_that_opencv_decodes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/jpeg");
+    for kind in ["444", "422", "420", "progressive", "coarse", "grey"] {
+        let read = |extension| {
+            Picture::read(&folder.join(kind).with_extension(extension), &Limits::default()).unwrap()
+        };
+        assert!(read("jpg") == read("png"), "{kind}");
+    }
+}
+
+#[test]
+fn what_decoders_forgive_in_a_jpeg_is_forgiven() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jpg");
+    let picture = gradient(64, 48);
+    picture.write(&path).unwrap();
+    let mut content = fs::read(&path).unwrap();
+    let before = Picture::decode(&content, &Limits::default()).unwrap();
+    // Cameras leave bytes before the end marker, and programs append some behind it.
+    let end = content.len() - JPEG_END.len();
+    content.splice(end..end, [0; 3]);
+    content.extend(b"appended");
+    assert!(Picture::decode(&content, &Limits::default()).unwrap() == before);
+}
+
+#[test]
 fn limits_hold_before_decoding() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.png");
