@@ -12,6 +12,7 @@ use proto::{EpochReport, Losses, Outcome, StepReport};
 use tokio::sync::mpsc;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::membership::StopCause;
 use crate::progress::Progress;
 
 /// The renderer of one run.
@@ -109,7 +110,10 @@ impl Console {
             Progress::Notice(text) => self.line(text),
             Progress::Step(report) => self.step(report),
             Progress::Epoch(report) => self.line(&epoch_line(report, self.epochs)),
-            Progress::Stopping => self.line("stopping at the next step; once more to end at once"),
+            Progress::Stopping(StopCause::Asked) => {
+                self.line("stopping at the next step; once more to end at once");
+            }
+            Progress::Stopping(StopCause::TimeIsUp) => self.line("the time is up; stopping at the next step"),
             Progress::Ended(ending) => {
                 self.live.finish_and_clear();
                 // A failure is the program's error message.

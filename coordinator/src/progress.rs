@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use proto::{Ending, EpochReport, Generation, Member, RunId, StepReport};
 
-use crate::membership::{Evidence, Present};
+use crate::membership::{Evidence, Present, StopCause};
 
 /// News of a run. Step reports are dropped when the reader is slow; everything else waits for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +57,7 @@ pub enum Progress {
     /// The result of an epoch.
     Epoch(EpochReport),
     /// The workers were asked to stop.
-    Stopping,
+    Stopping(StopCause),
     /// The run is over.
     Ended(Ending),
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::membership::{Effect, Present};
+use crate::membership::{Effect, Present, StopCause};
 use crate::progress::Progress;
 use crate::run_directory::checkpoints::Checkpoints;
 use crate::run_directory::{EventLog, Results};
@@ -149,10 +149,14 @@ impl Recorder {
                 self.tell(Progress::Started { generation, members }).await;
                 Ok(())
             }
-            Effect::RequestStop => {
-                info!("stop requested");
-                self.events.append("stop_requested", json!({})).await?;
-                self.tell(Progress::Stopping).await;
+            Effect::RequestStop(cause) => {
+                let event = match cause {
+                    StopCause::Asked => "stop_requested",
+                    StopCause::TimeIsUp => "time_is_up",
+                };
+                info!("{}", event.replace('_', " "));
+                self.events.append(event, json!({})).await?;
+                self.tell(Progress::Stopping(cause)).await;
                 Ok(())
             }
             Effect::RequestCheckpoint { number } => {

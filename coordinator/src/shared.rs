@@ -223,7 +223,7 @@ impl Shared {
                     decisions.roster = Some(roster.clone());
                     decisions.next = None;
                 }
-                Effect::RequestStop => decisions.stop_requested = true,
+                Effect::RequestStop(_) => decisions.stop_requested = true,
                 Effect::RequestCheckpoint { number } => decisions.checkpoint = Some(*number),
                 Effect::RecordCheckpoint { .. } => decisions.checkpoint = None,
                 Effect::End(verdict) => decisions.ending = Some(membership.ending(verdict)),

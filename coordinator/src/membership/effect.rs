@@ -60,7 +60,7 @@ pub enum Effect {
     /// Make a generation durable, then announce it to every Watch stream.
     Announce(Roster),
     /// Ask every worker to stop at the next step boundary.
-    RequestStop,
+    RequestStop(StopCause),
     /// Ask every worker for a checkpoint at the next step boundary.
     RequestCheckpoint {
         /// Number of the request.
@@ -86,3 +86,12 @@ pub enum Effect {
 
 /// Most effects of one event: everybody is lost at once, and what follows.
 pub const MAX_EFFECTS: usize = MAX_WORLD_SIZE + 2;
+
+/// Why a run is to stop before its last epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// Somebody asked for it.
+    Asked,
+    /// It has trained for as long as it may.
+    TimeIsUp,
+}

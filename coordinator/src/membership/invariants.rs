@@ -228,7 +228,7 @@ impl Seen {
                     assert!(self.checkpoint < Some(*step), "checkpoint {step} comes again");
                     self.checkpoint = Some(*step);
                 }
-                Effect::RequestStop => {
+                Effect::RequestStop(_) => {
                     assert!(!self.has_stopped, "a stop is asked for twice");
                     self.has_stopped = true;
                 }

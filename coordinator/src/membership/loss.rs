@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proto::{LinkLost, ParseError, Refusal, Roster, Sender, Switch, WorkerId};
 
-use super::effect::Effect;
+use super::effect::{Effect, StopCause};
 use super::event::{Vitals, WatchId};
 use super::generation::Running;
 use super::verdict::{Evidence, Failure, Verdict};
@@ -222,7 +222,7 @@ impl Membership {
         }
         if is_due(self.time_is_up_at()) {
             self.is_time_up = true;
-            return self.stop(now);
+            return self.stop(now, StopCause::TimeIsUp);
         }
         if is_due(self.stall_at()) {
             return self.end_stall(now);

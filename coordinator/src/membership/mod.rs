@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use proto::{Candidate, EpochReport, Generation, Refusal, Roster, RunId, StepReport, WorkerId};
 
-pub use self::effect::{Effect, MAX_EFFECTS};
+pub use self::effect::{Effect, MAX_EFFECTS, StopCause};
 pub use self::event::{Event, Vitals, WatchId};
 use self::gaps::Gaps;
 pub use self::gathering::Present;
@@ -202,7 +202,7 @@ impl Membership {
                 self.forgive(now);
                 Ok(vec![])
             }
-            Event::StopRequested => Ok(self.stop(now)),
+            Event::StopRequested => Ok(self.stop(now, StopCause::Asked)),
             Event::AbortRequested => Ok(self.end(Verdict::Failed(Failure::Aborted))),
             Event::StorageFailed { reason } => Ok(self.end(Verdict::Failed(Failure::Storage { reason }))),
             Event::DeadlineReached => Ok(self.deadline_reached(now)),
@@ -278,7 +278,7 @@ impl Membership {
         Ok(vec![])
     }
 
-    fn stop(&mut self, now: Duration) -> Vec<Effect> {
+    fn stop(&mut self, now: Duration, cause: StopCause) -> Vec<Effect> {
         match &self.phase {
             Phase::Gathering { .. } if self.generation == 0 => self.end(Verdict::StoppedBeforeStart),
             Phase::Gathering { .. } => self.end(Verdict::StoppedWhileWaiting {
@@ -286,7 +286,7 @@ impl Membership {
             }),
             Phase::Running(_) if self.stop_by.is_none() => {
                 self.stop_by = Some(now + self.terms.timing.stop_grace);
-                vec![Effect::RequestStop]
+                vec![Effect::RequestStop(cause)]
             }
             Phase::Running(_) | Phase::Finished { .. } => vec![],
         }

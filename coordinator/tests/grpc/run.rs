@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::{Coordinator, Pair, Worker, kind, soon};
-use coordinator::membership::{Evidence, Failure, Verdict};
+use coordinator::membership::{Evidence, Failure, StopCause, Verdict};
 use coordinator::{Progress, RunError};
 use proto::{
     DatasetCard, EpochReport, Fingerprint, Finished, Generation, LinkLost, Losses, Metrics, ModelCard,
@@ -336,7 +336,7 @@ async fn a_stop_reaches_the_workers_and_the_run_ends_with_the_weights_saved() {
         }
     );
     assert!(summary.directory.last_weights().exists());
-    assert!(progress.contains(&Progress::Stopping));
+    assert!(progress.contains(&Progress::Stopping(StopCause::Asked)));
 }
 
 #[tokio::test]

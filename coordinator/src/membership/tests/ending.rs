@@ -70,7 +70,7 @@ fn a_stop_is_asked_for_once_and_ends_when_the_workers_have_stopped() {
         let mut membership = running();
         assert_eq!(
             membership.handle(seconds(2.0), Event::StopRequested),
-            Ok(vec![Effect::RequestStop])
+            Ok(vec![Effect::RequestStop(StopCause::Asked)])
         );
         assert_eq!(membership.handle(seconds(2.1), Event::StopRequested), Ok(vec![]));
         if let Some(step) = checkpoint {
@@ -103,7 +103,10 @@ fn a_run_whose_time_is_up_completes() {
     assert!(membership.next_deadline() <= Some(due));
     let at = due.as_secs_f64();
     hear_from(&mut membership, at - 0.1, &[1, 2, 3]);
-    assert_eq!(tick(&mut membership, at), [Effect::RequestStop]);
+    assert_eq!(
+        tick(&mut membership, at),
+        [Effect::RequestStop(StopCause::TimeIsUp)]
+    );
     for worker in [1, 3] {
         assert_eq!(
             report(&mut membership, at + 1.0, worker, finished(Outcome::Stopped)),
