@@ -15,6 +15,7 @@ use tonic::transport::{Endpoint, Uri};
 
 use crate::connection::Connection;
 use crate::mode::{Mode, Security};
+use crate::near;
 use crate::network::Socket;
 use crate::token::AttachToken;
 
@@ -101,7 +102,10 @@ impl Security {
 
     async fn open(&self, uri: &Uri, expect: Expect) -> io::Result<Connection> {
         let (host, port) = host_and_port(uri)?;
-        let stream = self.dial(host, port).await?;
+        let stream = match self.dial_near(host, port) {
+            Some(stream) => stream,
+            None => self.dial(host, port).await?,
+        };
         stream.set_nodelay()?;
         let Mode::Tls(credentials) = &self.mode else {
             return Ok(Connection::plain_client(stream));
@@ -110,6 +114,17 @@ impl Security {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         Ok(Connection::tls_client(stream))
+    }
+
+    /// Connects within this host, if whoever listens at the address is there. Names are not looked up for it: members of a
+    /// ring know each other by address.
+    fn dial_near(&self, host: &str, port: u16) -> Option<Socket> {
+        if self.network.is_some() {
+            return None;
+        }
+        let address = SocketAddr::new(host.parse().ok()?, port);
+        let stream = near::connect(address)?;
+        Some(Socket::Near { stream, address })
     }
 
     async fn dial(&self, host: &str, port: u16) -> io::Result<Socket> {

@@ -42,6 +42,7 @@ pub mod token;
 
 mod error;
 mod mode;
+mod near;
 mod verify;
 
 pub use args::SecurityArgs;

@@ -58,7 +58,7 @@ impl Security {
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         match &self.network {
             Some(network) => network.listen(address).await,
-            None => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
+            None => Ok(TcpListener::bind(address).await?.into()),
         }
     }
 

@@ -1,16 +1,19 @@
-//! Where connections come from: this machine's TCP, or a network that a test brings with it.
+//! Where connections come from: this machine's TCP and Unix sockets, or a network that a test brings with it.
 //!
 //! Everything above - TLS, limits, gRPC - is the same for both. The machine's own TCP is an enum's variant instead of one
 //! more implementation, so that the ring's bytes pass no dynamic call.
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tracing::warn;
+
+use crate::near;
 
 /// A future of a network.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
@@ -45,6 +48,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub enum Socket {
     /// Over this machine's network.
     Tcp(TcpStream),
+    /// Within this host.
+    Near {
+        /// Its bytes.
+        stream: UnixStream,
+        /// Where the listening end can be reached by TCP.
+        address: SocketAddr,
+    },
     /// Over another one.
     Other {
         /// Its bytes.
@@ -59,15 +69,21 @@ pub enum Socket {
 /// Where connections arrive.
 #[derive(Debug)]
 pub enum Listener {
-    /// Over this machine's network.
-    Tcp(TcpListener),
+    /// Over this machine's network, and from within the host, unless that door is another process's.
+    Tcp(TcpListener, Option<UnixListener>),
     /// Over another one.
     Other(Box<dyn Accept>),
 }
 
 impl From<TcpListener> for Listener {
+    /// # Panics
+    /// Outside a runtime.
     fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
+        let door = listener.local_addr().and_then(near::listen);
+        if let Err(error) = &door {
+            warn!(%error, "no Unix socket for workers of this host; they connect by TCP");
+        }
+        Self::Tcp(listener, door.ok())
     }
 }
 
@@ -78,17 +94,24 @@ impl Listener {
     /// What the network says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr(),
+            Self::Tcp(listener, _) => listener.local_addr(),
             Self::Other(listener) => listener.local_addr(),
         }
     }
 
     pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                Ok((Socket::Tcp(stream), address))
-            }
+            Self::Tcp(listener, None) => accept_tcp(listener).await,
+            Self::Tcp(listener, Some(door)) => tokio::select! {
+                accepted = accept_tcp(listener) => accepted,
+                accepted = door.accept() => {
+                    let address = listener.local_addr()?;
+                    let stream = accepted?.0;
+                    // Whoever comes in by this door is on this host.
+                    let peer = SocketAddr::new(loopback(address), 0);
+                    Ok((Socket::Near { stream, address }, peer))
+                }
+            },
             Self::Other(listener) => {
                 let socket = listener.accept().await?;
                 let address = socket.peer_addr()?;
@@ -98,17 +121,30 @@ impl Listener {
     }
 }
 
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    let (stream, address) = listener.accept().await?;
+    Ok((Socket::Tcp(stream), address))
+}
+
+fn loopback(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
 impl Socket {
     pub(crate) fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Other { .. } => Ok(()),
+            Self::Near { .. } | Self::Other { .. } => Ok(()),
         }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
+            Self::Near { address, .. } => Ok(*address),
             Self::Other { local, .. } => Ok(*local),
         }
     }
@@ -116,6 +152,7 @@ impl Socket {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr(),
+            Self::Near { address, .. } => Ok(SocketAddr::new(loopback(*address), 0)),
             Self::Other { peer, .. } => Ok(*peer),
         }
     }
@@ -135,6 +172,7 @@ macro_rules! on_socket {
     ($self:ident, $method:ident $(, $argument:expr)*) => {
         match $self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Near { stream, .. } => Pin::new(stream).$method($($argument),*),
             Socket::Other { stream, .. } => Pin::new(stream).$method($($argument),*),
         }
     };
@@ -166,6 +204,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Near { stream, .. } => stream.is_write_vectored(),
             Self::Other { stream, .. } => stream.is_write_vectored(),
         }
     }
