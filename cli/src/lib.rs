@@ -44,6 +44,10 @@ use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
 use model::yolo::MAX_STRIDE;
 
+/// Buffers of segments are a megabyte, and glibc's allocator would take each from the system anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Trains YOLO detectors on one machine or many.
 #[derive(Parser)]
 #[command(name = "ringmaster", version)]

@@ -7,15 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collective::{LINK_CAPACITY, LinkError, Neighbour, Segment};
-use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_client::ExchangeServiceClient;
 use proto::{Member, Sender, wire};
 use security::{Expect, Security};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+use super::frames::Outgoing;
 
 /// What arrives from the left neighbour.
 pub type Inbound = mpsc::Receiver<Result<Segment, LinkError>>;
@@ -204,15 +203,9 @@ async fn send_segments(
             let (address, reason) = (&right.address, crate::connect::reason(&error));
             Status::unavailable(format!("cannot connect to {address}: {reason}"))
         })?;
-    let mut client = ExchangeServiceClient::new(channel);
-    let opening = Content::Opening(wire::ExchangeOpening {
+    let opening = wire::ExchangeOpening {
         sender: Some(own.into()),
-    });
-    let segments = ReceiverStream::new(outbound).map(|segment| Content::Segment(segment.into()));
-    let requests = tokio_stream::once(opening)
-        .chain(segments)
-        .map(|content| wire::ExchangeRequest {
-            content: Some(content),
-        });
-    client.exchange(requests).await.map(|_summary| ())
+    };
+    let mut client = ExchangeServiceClient::new(Outgoing::new(opening, outbound).sent_by(channel));
+    client.exchange(tokio_stream::empty()).await.map(|_summary| ())
 }

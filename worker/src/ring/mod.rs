@@ -4,6 +4,7 @@
 //! and the arithmetic are `collective`'s, as state machines that are driven here; the links are queues, with gRPC streams
 //! behind them ([`links`]) or another rank in the same process.
 
+mod frames;
 pub mod links;
 pub mod peers;
 pub mod service;

@@ -14,11 +14,12 @@ use std::time::Duration;
 use collective::{Generation, LINK_CAPACITY, LinkError, Neighbour, Segment};
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_server::{ExchangeService, ExchangeServiceServer};
-use proto::{Member, ParseError, Refusal, RunId, Sender, transport, wire};
+use proto::{Member, ParseError, Refusal, RunId, Sender, wire};
 use security::Caller;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::frames::{Incoming, KeepBody};
 use super::links::{Broken, Inbound};
 
 /// Serves `ExchangeService` for one worker.
@@ -79,9 +80,9 @@ impl Exchange {
             .send_modify(|expectations| expectations.streams.retain(|&known, _| known >= generation.0));
     }
 
-    /// Returns the gRPC service, with its message limit set.
-    pub fn into_service(self) -> ExchangeServiceServer<Self> {
-        ExchangeServiceServer::new(self).max_decoding_message_size(transport::SEGMENT_MESSAGE_BYTES_MAX)
+    /// Returns the gRPC service, which limits messages itself.
+    pub fn into_service(self) -> KeepBody<ExchangeServiceServer<Self>> {
+        KeepBody(ExchangeServiceServer::new(self))
     }
 
     /// Waits until this worker is in the caller's generation, and checks that the caller is its left neighbour.
@@ -123,7 +124,7 @@ impl ExchangeService for Exchange {
         request: Request<Streaming<wire::ExchangeRequest>>,
     ) -> Result<Response<wire::ExchangeSummary>, Status> {
         let caller = Caller::of(&request)?;
-        let mut stream = request.into_inner();
+        let mut stream = Incoming::of(&request)?;
         let sender = opening(stream.message().await?)?;
         caller.speaks_for(sender.worker)?;
         let expected = self.admit(&sender).await?;
