@@ -87,7 +87,7 @@ pub use links::{CollectiveError, LinkError, Links, Neighbour, all_gather, all_re
 pub use memory::{MemoryLinks, memory_ring, memory_ring_with};
 pub use operation::RingOperation;
 pub use pool::PayloadPool;
-pub use reduction::{F32Sum, I32Sum, Reduction};
+pub use reduction::{Bf16Sum, F32Sum, I32Sum, Reduction};
 pub use schedule::{
     Chunks, LINK_CAPACITY, Schedule, Transfer, Transfers, WINDOW, received_chunk, sent_chunk,
 };

@@ -74,6 +74,58 @@ impl Reduction for F32Sum {
     }
 }
 
+/// Sums of `f32` that travel as bfloat16: half the bytes, and 8 of 24 bits of each partial sum.
+///
+/// All ranks get the same bits, for the owner of a sum takes what it sends. A value above the range of bfloat16,
+/// which is that of `f32` but for the last half unit, becomes infinite.
+#[derive(Clone, Copy, Debug)]
+pub struct Bf16Sum;
+
+impl Reduction for Bf16Sum {
+    type Element = f32;
+    const WIRE_BYTES: usize = 2;
+    const ROUNDS_ON_WIRE: bool = true;
+
+    fn accumulate(into: &mut [f32], bytes: &[u8]) {
+        let words = words(bytes, into.len());
+        for (value, word) in into.iter_mut().zip(words) {
+            *value += widened(*word);
+        }
+    }
+
+    fn assign(into: &mut [f32], bytes: &[u8]) {
+        let words = words(bytes, into.len());
+        for (value, word) in into.iter_mut().zip(words) {
+            *value = widened(*word);
+        }
+    }
+
+    fn encode(values: &[f32], into: &mut BytesMut) {
+        let start = into.len();
+        into.resize(start + values.len() * Self::WIRE_BYTES, 0);
+        let (words, _) = into[start..].as_chunks_mut();
+        for (word, value) in words.iter_mut().zip(values) {
+            *word = narrowed(*value);
+        }
+    }
+}
+
+/// The upper half of a number's bits, rounded to nearest, ties to even; what is not a number stays so.
+fn narrowed(value: f32) -> [u8; 2] {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
+    let bits = if value.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        rounded
+    };
+    ((bits >> 16) as u16).to_le_bytes()
+}
+
+fn widened(word: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(word)) << 16)
+}
+
 /// Sums of `i32`, as little-endian `i32`, wrapping around at the ends of their range.
 ///
 /// Wrapping addition gives the same bits in any order and any partition. It does not notice an overflow: who
@@ -109,8 +161,8 @@ impl Reduction for I32Sum {
     }
 }
 
-/// The encoded 4-byte values in `bytes`, of which there must be `count`.
-fn words(bytes: &[u8], count: usize) -> &[[u8; 4]] {
+/// The encoded values in `bytes`, of which there must be `count`.
+fn words<const BYTES: usize>(bytes: &[u8], count: usize) -> &[[u8; BYTES]] {
     let (words, rest) = bytes.as_chunks();
     assert!(
         words.len() == count && rest.is_empty(),
@@ -159,6 +211,45 @@ mod tests {
             F32Sum::assign(&mut values, &bytes[offset..]);
             assert_eq!(values, addends);
         }
+    }
+
+    #[test]
+    fn bfloat16_rounds_to_nearest_once_and_keeps_what_is_no_number() {
+        let values = [
+            1.0,
+            -2.5,
+            1.003_906_3,
+            1.011_718_8,
+            f32::MAX,
+            f32::NEG_INFINITY,
+            1e-40,
+            -0.0,
+        ];
+        let expected = [
+            1.0,
+            -2.5,
+            1.0,
+            1.015_625,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            1.010_e-40,
+            -0.0,
+        ];
+        let mut decoded = [7.0; 8];
+        Bf16Sum::assign(&mut decoded, &encoded::<Bf16Sum>(&values));
+        for (got, expected) in decoded.iter().zip(expected) {
+            assert!(
+                *got == expected || (got - expected).abs() < 1e-42,
+                "{got} {expected}"
+            );
+        }
+        assert_eq!(encoded::<Bf16Sum>(&decoded), encoded::<Bf16Sum>(&values));
+        // A payload in the lower half only: cut off, it would be infinite.
+        let nan = f32::from_bits(0x7F80_0001);
+        Bf16Sum::assign(&mut decoded[..1], &encoded::<Bf16Sum>(&[nan]));
+        assert!(decoded[0].is_nan());
+        Bf16Sum::accumulate(&mut decoded[1..2], &encoded::<Bf16Sum>(&[0.5]));
+        assert_eq!(decoded[1], -2.0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use proto::{Imported, OptimizerKind, Recipe, RecipeError, SumKind};
+use proto::{Imported, OptimizerKind, Recipe, RecipeError, SumKind, WireKind};
 use thiserror::Error;
 
 /// Every recipe argument, for a command to flatten. Each field overrides the recipe's field of that name.
@@ -136,6 +136,8 @@ pub struct RecipeArgs {
     pub bucket_mib: Option<u32>,
     #[arg(long, value_name = "KIND", help = described("How gradients are added up: exact (the same bits for any number of workers) or f32", |r| r.sum))]
     pub sum: Option<SumKind>,
+    #[arg(long, value_name = "KIND", help = described("How f32 sums travel: f32, or bf16 (half the bytes; kernels lose bits, all else does not)", |r| r.wire))]
+    pub wire: Option<WireKind>,
     #[arg(long, alias = "hash_every", value_name = "STEPS", help = described("Steps between two log lines with the hash of the state; 0 for none", |r| r.hash_every))]
     pub hash_every: Option<u32>,
     #[arg(long, alias = "checkpoint_every", value_name = "STEPS", help = described("Steps between two checkpoints; 0 for none by steps", |r| r.checkpoint_every))]
@@ -234,6 +236,7 @@ impl RecipeArgs {
                 nonfinite_max,
                 bucket_mib,
                 sum,
+                wire,
                 hash_every,
                 checkpoint_every,
                 save_period,

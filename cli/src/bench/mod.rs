@@ -2,6 +2,8 @@
 
 mod allreduce;
 mod loader;
+mod ranks;
+mod step;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -20,12 +22,15 @@ enum What {
     AllReduce(allreduce::Args),
     /// Decoding, mosaic, affine, colours: training pictures a second, beginning with nothing in memory
     Loader(loader::Args),
+    /// A training step over worker processes of this machine: forward, loss, backward, sum, update, on made-up pictures
+    Step(step::Args),
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::AllReduce(args) => allreduce::main(args),
         What::Loader(args) => loader::main(args),
+        What::Step(args) => step::main(args),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The recipe to and from its wire message. A received recipe is validated, so a [`Recipe`] from the wire is valid.
 
-use super::{OptimizerKind, Recipe, SumKind};
+use super::{OptimizerKind, Recipe, SumKind, WireKind};
 use crate::parse::{ParseError, known};
 use crate::wire;
 
@@ -24,6 +24,10 @@ impl From<Recipe> for wire::Recipe {
             SumKind::Exact => wire::Sum::Exact,
             SumKind::F32 => wire::Sum::F32,
         };
+        let travels = match recipe.wire {
+            WireKind::F32 => wire::Wire::F32,
+            WireKind::Bf16 => wire::Wire::Bf16,
+        };
         convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
@@ -35,6 +39,7 @@ impl From<Recipe> for wire::Recipe {
             micro_batch: micro_batch,
             optimizer: optimizer.into(),
             sum: sum.into(),
+            wire: travels.into(),
             r#box: recipe.box_gain,
             cls: recipe.cls_gain,
             dfl: recipe.dfl_gain,
@@ -58,6 +63,11 @@ impl TryFrom<wire::Recipe> for Recipe {
             wire::Sum::Exact => Some(SumKind::Exact),
             wire::Sum::F32 => Some(SumKind::F32),
         })?;
+        let travels = known("wire", recipe.wire, |travels| match travels {
+            wire::Wire::Unspecified => None,
+            wire::Wire::F32 => Some(WireKind::F32),
+            wire::Wire::Bf16 => Some(WireKind::Bf16),
+        })?;
         let parsed = convert!(recipe => Self {
             model, data, weights, epochs, batch, imgsz, lr0, lrf, momentum, weight_decay, warmup_epochs,
             warmup_momentum, warmup_bias_lr, nbs, cos_lr, patience, seed, hsv_h, hsv_s, hsv_v, degrees, translate,
@@ -69,6 +79,7 @@ impl TryFrom<wire::Recipe> for Recipe {
             micro_batch: Some(recipe.micro_batch),
             optimizer: optimizer,
             sum: sum,
+            wire: travels,
             box_gain: recipe.r#box,
             cls_gain: recipe.cls,
             dfl_gain: recipe.dfl,
@@ -144,6 +155,7 @@ mod tests {
             nonfinite_max: 19,
             bucket_mib: 20,
             sum: SumKind::F32,
+            wire: WireKind::Bf16,
             hash_every: 21,
             checkpoint_every: 22,
             save_period: 23,

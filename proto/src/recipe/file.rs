@@ -67,12 +67,12 @@ const TYPING_ERRORS_MAX: usize = 2;
 
 /// Every key of a recipe file.
 #[rustfmt::skip]
-const KEYS: [&str; 56] = [
+const KEYS: [&str; 57] = [
     "model", "data", "weights", "epochs", "batch", "imgsz", "micro_batch", "optimizer", "lr0", "lrf", "momentum",
     "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs", "cos_lr", "box", "cls", "dfl",
     "patience", "seed", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud",
     "fliplr", "bgr", "mosaic", "mixup", "cutmix", "close_mosaic", "multi_scale", "iou", "max_det", "clip_norm",
-    "ema_decay", "ema_tau", "nonfinite_max", "bucket_mib", "sum", "hash_every", "freeze", "checkpoint_every",
+    "ema_decay", "ema_tau", "nonfinite_max", "bucket_mib", "sum", "wire", "hash_every", "freeze", "checkpoint_every",
     "save_period", "digest_every", "fraction", "classes", "single_cls", "cls_pw", "time",
 ];
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RecipeError;
-pub use self::named::{OptimizerKind, SumKind};
+pub use self::named::{OptimizerKind, SumKind, WireKind};
 pub use self::ultralytics::Imported;
 pub use self::validate::MODELS;
 
@@ -144,6 +144,8 @@ pub struct Recipe {
     pub bucket_mib: u32,
     /// How gradients are added up.
     pub sum: SumKind,
+    /// How plain sums travel between workers.
+    pub wire: WireKind,
     /// Steps between two log lines with the hash of the state; 0 for none.
     pub hash_every: u32,
     /// Steps between two checkpoints; 0 for none by steps.
@@ -223,6 +225,7 @@ impl Default for Recipe {
             bucket_mib: 4,
             // Not of Ultralytics: the weights then do not depend on the number of workers.
             sum: SumKind::Exact,
+            wire: WireKind::F32,
             hash_every: 0,
             // The end of an epoch is where people look for something to resume from.
             checkpoint_every: 0,

@@ -31,6 +31,16 @@ pub enum SumKind {
     F32,
 }
 
+/// How plain sums travel between workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum WireKind {
+    /// As 32-bit floating-point numbers.
+    F32,
+    /// Kernels as bfloat16 numbers, all else as 32-bit ones.
+    Bf16,
+}
+
 /// Gives an enum its names as text, in recipe files and on command lines.
 macro_rules! named {
     ($kind:ident, $key:literal, $allowed:literal, [$($variant:ident = $name:literal),* $(,)?]) => {
@@ -80,3 +90,4 @@ named!(
     [Auto = "auto", Sgd = "SGD", AdamW = "AdamW", MuSgd = "MuSGD"]
 );
 named!(SumKind, "sum", "exact or f32", [Exact = "exact", F32 = "f32"]);
+named!(WireKind, "wire", "f32 or bf16", [F32 = "f32", Bf16 = "bf16"]);

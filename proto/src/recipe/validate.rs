@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{Recipe, RecipeError};
+use super::{Recipe, RecipeError, SumKind, WireKind};
 
 /// The models that a recipe can name.
 pub const MODELS: [&str; 10] = [
@@ -83,6 +83,9 @@ impl Recipe {
         within("ema_tau", self.ema_tau, 1.0..=1e9)?;
         within("nonfinite_max", self.nonfinite_max, 1..=100_000)?;
         within("bucket_mib", self.bucket_mib, 1..=1024)?;
+        if self.wire == WireKind::Bf16 && self.sum == SumKind::Exact {
+            return Err(out_of_range("wire", self.wire, "f32, or bf16 with sum = f32"));
+        }
         within("checkpoint_every", self.checkpoint_every, 0..=1_000_000)?;
         within("save_period", self.save_period, 0..=100_000)?;
         within("digest_every", self.digest_every, 0..=1_000_000)?;

@@ -12,6 +12,7 @@
 
 pub mod epoch;
 pub mod fixed_point;
+mod halved;
 mod healing;
 pub mod image;
 pub mod learner;
@@ -169,7 +170,8 @@ impl<'a> Training<'a> {
     pub fn new(parts: Parts<'a>, state: &'a mut State, progressed: &'a mut u64) -> Self {
         let layout = parts.learner.layout().clone();
         let recipe = parts.recipe;
-        let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes());
+        let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes())
+            .travelling_as(recipe.wire, &layout);
         Self {
             parts,
             layout,

@@ -10,9 +10,10 @@
 
 use collective::{CollectiveError, F32Sum, I32Sum};
 use model::layout::Layout;
-use proto::SumKind;
+use proto::{SumKind, WireKind};
 
 use super::fixed_point::{self, Exponents, NOT_FINITE};
+use super::halved::Halved;
 use super::places::{NUMBERS, Places, pack, unpack};
 use crate::ring::Ring;
 
@@ -41,6 +42,8 @@ pub struct StepSum {
     /// Gradient and statistics after [`StepSum::settle`].
     values: Vec<f32>,
     bits: u32,
+    /// How plain sums travel, when not as they are.
+    halved: Option<Halved>,
 }
 
 /// The travelling vector.
@@ -114,7 +117,15 @@ impl StepSum {
             lanes,
             values,
             bits: fixed_point::bits_for(slots),
+            halved: None,
         }
+    }
+
+    /// Sets how plain sums travel; exact ones travel as the integers that they are.
+    #[must_use]
+    pub fn travelling_as(mut self, wire: WireKind, layout: &Layout) -> Self {
+        self.halved = (wire == WireKind::Bf16).then(|| Halved::new(layout));
+        self
     }
 
     /// Sets everything to zero.
@@ -189,7 +200,10 @@ impl StepSum {
                 checks.copy_from_slice(&fixed_point::checksums(payload, &self.places.buckets));
                 ring.sum::<I32Sum>(step, lanes).await
             }
-            Lanes::Plain(lanes) => ring.sum::<F32Sum>(step, lanes).await,
+            Lanes::Plain(lanes) => match &mut self.halved {
+                Some(halved) => halved.exchange(step, ring, lanes).await,
+                None => ring.sum::<F32Sum>(step, lanes).await,
+            },
         }
     }
 

@@ -50,6 +50,10 @@ fn fitting_exponents() -> Exponents {
 
 /// Sums slots dealt to ranks, over a ring in memory, and returns what every rank got.
 fn summed(kind: SumKind, deal: &[&[u32]]) -> Vec<(Totals, Vec<f32>, Vec<f32>)> {
+    summed_over(kind, WireKind::F32, deal)
+}
+
+fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, Vec<f32>, Vec<f32>)> {
     let slots: usize = deal.iter().map(|own| own.len()).sum();
     on_runtime(async {
         let links = RingLinks::in_memory(deal.len());
@@ -61,7 +65,7 @@ fn summed(kind: SumKind, deal: &[&[u32]]) -> Vec<(Totals, Vec<f32>, Vec<f32>)> {
                 let group = Group::new(Generation(1), rank, deal.len()).unwrap();
                 let sizes = PieceSizes::new(64, 16).unwrap();
                 let mut ring = Ring::new(group, links, sizes, Arc::default());
-                let mut sum = StepSum::new(kind, &layout(), 6, 64);
+                let mut sum = StepSum::new(kind, &layout(), 6, 64).travelling_as(wire, &layout());
                 for &index in *own {
                     sum.add(index, &slot(index), &fitting_exponents());
                 }
@@ -105,6 +109,32 @@ fn exact_and_plain_sums_agree_but_for_rounding() {
     }
     assert_eq!(exact.0.losses, plain.0.losses);
     assert_eq!(exact.0.normaliser, plain.0.normaliser);
+}
+
+#[test]
+fn kernels_in_bf16_are_rounded_alike_on_all_ranks_and_the_rest_is_not() {
+    let deal: &[&[u32]] = &[&[0, 1], &[2], &[3, 4]];
+    let plain = summed(SumKind::F32, deal).remove(0);
+    let halved = summed_over(SumKind::F32, WireKind::Bf16, deal);
+    assert!(halved.iter().all(|rank| *rank == halved[0]));
+    let (totals, gradient, statistics) = &halved[0];
+    assert_eq!((totals, statistics), (&plain.0, &plain.2));
+    let layout = layout();
+    let mut rounded = 0;
+    for tensor in &layout.parameters {
+        for place in tensor.range.clone() {
+            let (got, expected) = (gradient[place], plain.1[place]);
+            if tensor.group == TensorGroup::Decay {
+                // Each of three hops rounds to 8 bits.
+                let bound = 3.0 * 2_f32.powi(-8) * expected.abs().max(1.0);
+                assert!((got - expected).abs() <= bound, "{got} against {expected}");
+                rounded += usize::from(got != expected);
+            } else {
+                assert_eq!(got, expected, "{}", tensor.name);
+            }
+        }
+    }
+    assert!(rounded > 0, "nothing was rounded");
 }
 
 #[test]
