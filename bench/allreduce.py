@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Times sums over worker processes by gloo (PyTorch's on CPUs) and by `ringmaster bench allreduce`, by turns.
 
-    bench/allreduce.py --ringmaster PROGRAM [--workers N...] [--bytes B...] [--sum KIND...] [--rounds K]
+    bench/allreduce.py --ringmaster PROGRAM [--workers N...] [--bytes B...] [--kind KIND...] [--rounds K]
+        [-- ARGUMENT...]
+
+Kinds: exact, f32, and bf16 (f32 sums that travel as bfloat16). What follows `--` is given to `ringmaster bench allreduce` alone.
 
 Needs torch (2.9.0 is what figures were made with) in the Python that runs this. Every round runs each side once, with fresh
 processes on loopback; a side's figure is the median over rounds of the median sum of rank 0. Prints a Markdown table with the
@@ -61,9 +64,12 @@ def gloo(workers, size):
     return float(outputs[0].split()[-1])
 
 
-def ours(program, workers, size, kind):
-    command = [program, "bench", "allreduce", "--workers", workers, "--bytes", size, "--sum", kind]
-    command += ["--iterations", ITERATIONS, "--json"]
+KINDS = {"exact": ["--sum", "exact"], "f32": ["--sum", "f32"], "bf16": ["--sum", "f32", "--wire", "bf16"]}
+
+
+def ours(program, workers, size, kind, more):
+    command = [program, "bench", "allreduce", "--workers", workers, "--bytes", size, *KINDS[kind]]
+    command += ["--iterations", ITERATIONS, "--json", *more]
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(f"{command} failed:\n{run.stderr}")
@@ -77,20 +83,24 @@ def main():
     parser.add_argument("--ringmaster", required=True, type=pathlib.Path)
     parser.add_argument("--workers", nargs="+", type=int, default=[2, 4])
     parser.add_argument("--bytes", nargs="+", type=int, default=[1_000_000, 12_600_000, 100_000_000])
-    parser.add_argument("--sum", nargs="+", default=["exact", "f32"])
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    print("| workers | bytes | gloo f32 | " + " | ".join(f"{kind} | ratio" for kind in arguments.sum) + " |")
-    print("|---" * (3 + 2 * len(arguments.sum)) + "|")
+    before, more = sys.argv[1:], []
+    if "--" in before:
+        middle = before.index("--")
+        before, more = before[:middle], before[middle + 1 :]
+    arguments = parser.parse_args(before)
+    print("| workers | bytes | gloo f32 | " + " | ".join(f"{kind} | ratio" for kind in arguments.kind) + " |")
+    print("|---" * (3 + 2 * len(arguments.kind)) + "|")
     for workers in arguments.workers:
         for size in arguments.bytes:
-            times = {side: [] for side in ["gloo", *arguments.sum]}
+            times = {side: [] for side in ["gloo", *arguments.kind]}
             for _ in range(arguments.rounds):
                 times["gloo"].append(gloo(workers, size))
-                for kind in arguments.sum:
-                    times[kind].append(ours(arguments.ringmaster.resolve(), workers, size, kind))
+                for kind in arguments.kind:
+                    times[kind].append(ours(arguments.ringmaster.resolve(), workers, size, kind, more))
             medians = {side: statistics.median(values) for side, values in times.items()}
-            cells = [f"{medians[kind]:.1f} ms | {medians[kind] / medians['gloo']:.2f}" for kind in arguments.sum]
+            cells = [f"{medians[kind]:.1f} ms | {medians[kind] / medians['gloo']:.2f}" for kind in arguments.kind]
             print(f"| {workers} | {size} | {medians['gloo']:.1f} ms | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -285,15 +285,32 @@ fn labels(folder: &Path, classes: &[&str]) -> usize {
 #[test]
 fn benchmarks_measure_something() {
     let folder = tempfile::tempdir().unwrap();
-    for sum in ["exact", "f32"] {
+    for (sum, wire, link) in [
+        ("exact", "f32", None),
+        ("f32", "f32", Some("--tcp")),
+        ("f32", "bf16", None),
+    ] {
         // A number of values that no number of ranks divides.
         let arguments = ["bench", "allreduce", "--workers", "3", "--bytes", "4000012"];
-        let rest = ["--sum", sum, "--iterations", "4", "--json"];
-        let report = ringmaster(folder.path(), &[&arguments[..], &rest].concat());
+        let rest = ["--sum", sum, "--wire", wire, "--iterations", "4", "--json"];
+        let arguments = arguments.into_iter().chain(rest).chain(link);
+        let report = ringmaster(folder.path(), &arguments.collect::<Vec<_>>());
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!((&report["workers"], &report["sum"]), (&3.into(), &sum.into()));
+        assert_eq!(report["wire"], wire);
         assert!(report["milliseconds_min"].as_f64().unwrap() > 0.0, "{report}");
     }
+    let step = [
+        "bench", "step", "--imgsz", "64", "--batch", "5", "--steps", "3", "--json",
+    ];
+    let report: Value = serde_json::from_str(&ringmaster(folder.path(), &step)).unwrap();
+    // Slots of two images, the last of one.
+    assert_eq!(
+        (&report["workers"], &report["micro_batch"]),
+        (&2.into(), &2.into())
+    );
+    assert!(report["images_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report["peak_megabytes"].as_f64().unwrap() > 10.0, "{report}");
     let loader = ["bench", "loader", "--imgsz", "96", "--json"];
     let report: Value = serde_json::from_str(&ringmaster(folder.path(), &loader)).unwrap();
     assert!(report["images_per_second"].as_f64().unwrap() > 0.0, "{report}");

@@ -76,7 +76,7 @@ impl Reduction for F32Sum {
 
 /// Sums of `f32` that travel as bfloat16: half the bytes, and 8 of 24 bits of each partial sum.
 ///
-/// All ranks get the same bits, for the owner of a sum takes what it sends. A value above the range of bfloat16,
+/// All ranks get the same bits, for the owner of a sum takes what it sends; a rank alone sends nothing and rounds nothing. A value above the range of bfloat16,
 /// which is that of `f32` but for the last half unit, becomes infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct Bf16Sum;

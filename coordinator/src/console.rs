@@ -113,7 +113,9 @@ impl Console {
             Progress::Stopping(StopCause::Asked) => {
                 self.line("stopping at the next step; once more to end at once");
             }
-            Progress::Stopping(StopCause::TimeIsUp) => self.line("the time is up; stopping at the next step"),
+            Progress::Stopping(StopCause::TimeIsUp) => {
+                self.line("the time is up; stopping at the next step, and Ctrl-C ends at once")
+            }
             Progress::Ended(ending) => {
                 self.live.finish_and_clear();
                 // A failure is the program's error message.

@@ -150,11 +150,11 @@ impl Recorder {
                 Ok(())
             }
             Effect::RequestStop(cause) => {
-                let event = match cause {
-                    StopCause::Asked => "stop_requested",
-                    StopCause::TimeIsUp => "time_is_up",
+                let (event, sentence) = match cause {
+                    StopCause::Asked => ("stop_requested", "stop requested"),
+                    StopCause::TimeIsUp => ("time_is_up", "the time is up"),
                 };
-                info!("{}", event.replace('_', " "));
+                info!("{sentence}");
                 self.events.append(event, json!({})).await?;
                 self.tell(Progress::Stopping(cause)).await;
                 Ok(())

@@ -15,7 +15,7 @@ use std::{
 use image::error::DecodingError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
-use libjpeg_turbo_rs::{Decoder, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
 
 /// An RGB picture of 8 bits per channel.
 ///
@@ -291,8 +291,7 @@ fn read_header(content: &[u8], limits: &Limits) -> Result<(ImageFormat, u32, u32
 fn open_decoder<'a>(content: &'a [u8], limits: &Limits) -> Result<impl ImageDecoder + 'a, PictureError> {
     let mut reader = ImageReader::with_format(Cursor::new(content), format_of(content)?);
     let mut allocation = image::Limits::no_limits();
-    // At most four channels of 16 bits, and as much again for the decoder itself.
-    allocation.max_alloc = Some(limits.image_pixels.saturating_mul(16).max(1 << 20));
+    allocation.max_alloc = Some(memory_max(limits));
     reader.limits(allocation);
     let decoder = reader.into_decoder().map_err(PictureError::Decode)?;
     let (width, height) = decoder.dimensions();
@@ -309,14 +308,14 @@ fn open_decoder<'a>(content: &'a [u8], limits: &Limits) -> Result<impl ImageDeco
 /// Decodes a JPEG file to the same pixels as libjpeg-turbo, which OpenCV and Pillow decode with: the `image` crate's
 /// decoder rounds otherwise, and a trained network's mAP would differ in the third digit.
 fn decode_jpeg(content: &[u8], limits: &Limits) -> Result<DynamicImage, PictureError> {
-    let pixels = usize::try_from(limits.image_pixels).unwrap_or(usize::MAX);
-    let decoded = Decoder::new(content)
-        .map(|decoder| {
-            decoder
-                .with_output_format(PixelFormat::Rgb)
-                .with_max_pixels(pixels)
-                .with_scan_limit(JPEG_SCANS_MAX)
-        })
+    let bounds = DecodeLimits {
+        max_pixels: limits.image_pixels,
+        max_memory: Some(memory_max(limits)),
+        max_scans: JPEG_SCANS_MAX,
+        ..DecodeLimits::default()
+    };
+    let decoded = Decoder::new_with_limits(content, bounds)
+        .map(|decoder| decoder.with_output_format(PixelFormat::Rgb))
         .and_then(|decoder| decoder.decode_image())
         .map_err(|error| ImageError::Decoding(DecodingError::new(ImageFormat::Jpeg.into(), error)))
         .map_err(PictureError::Decode)?;
@@ -325,6 +324,11 @@ fn decode_jpeg(content: &[u8], limits: &Limits) -> Result<DynamicImage, PictureE
     // Invariant: the decoder was asked for three bytes a pixel.
     let rgb = RgbImage::from_raw(width, height, decoded.data).expect("three bytes a pixel");
     Ok(rgb.into())
+}
+
+/// The most memory of a decoder: four channels of 16 bits, and as much again for itself.
+fn memory_max(limits: &Limits) -> u64 {
+    limits.image_pixels.saturating_mul(16).max(1 << 20)
 }
 
 fn format_of(content: &[u8]) -> Result<ImageFormat, PictureError> {
@@ -339,7 +343,7 @@ const HEAD_BYTES: u64 = 64 << 10;
 const JPEG_END: [u8; 2] = [0xFF, 0xD9];
 const JPEG_SCAN: u8 = 0xDA;
 /// Progressive files have about ten; each scan of a hostile one costs a pass over the whole picture.
-const JPEG_SCANS_MAX: u32 = 200;
+const JPEG_SCANS_MAX: usize = 200;
 /// Some programs append a few bytes behind the end marker.
 const TAIL_BYTES: u64 = 4 << 10;
 

@@ -102,7 +102,7 @@ impl Security {
 
     async fn open(&self, uri: &Uri, expect: Expect) -> io::Result<Connection> {
         let (host, port) = host_and_port(uri)?;
-        let stream = match self.dial_near(host, port) {
+        let stream = match self.dial_near(host, port).await {
             Some(stream) => stream,
             None => self.dial(host, port).await?,
         };
@@ -118,12 +118,12 @@ impl Security {
 
     /// Connects within this host, if whoever listens at the address is there. Names are not looked up for it: members of a
     /// ring know each other by address.
-    fn dial_near(&self, host: &str, port: u16) -> Option<Socket> {
-        if self.network.is_some() {
+    async fn dial_near(&self, host: &str, port: u16) -> Option<Socket> {
+        if self.network.is_some() || self.only_tcp {
             return None;
         }
         let address = SocketAddr::new(host.parse().ok()?, port);
-        let stream = near::connect(address)?;
+        let stream = near::connect(address).await?;
         Some(Socket::Near { stream, address })
     }
 
@@ -176,4 +176,34 @@ fn host_and_port(uri: &Uri) -> io::Result<(&str, u16)> {
         .ok_or_else(|| io::Error::other("the address has no port"))?;
     // IPv6 addresses are bracketed in URIs only.
     Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_of_this_host_meet_at_the_door_unless_told_otherwise() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = port.local_addr().unwrap();
+        let door = near::listen(address).unwrap();
+        let uri: Uri = format!("http://{address}").parse().unwrap();
+        let soon = Duration::from_secs(10);
+
+        let _near = Security::loopback().open(&uri, Expect::Anyone).await.unwrap();
+        timeout(soon, door.accept()).await.unwrap().unwrap();
+        let _far = Security::loopback()
+            .by_tcp()
+            .open(&uri, Expect::Anyone)
+            .await
+            .unwrap();
+        timeout(soon, port.accept()).await.unwrap().unwrap();
+        let more = timeout(Duration::from_millis(100), port.accept()).await;
+        assert!(more.is_err(), "one connection came by TCP");
+    }
 }

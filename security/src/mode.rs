@@ -19,6 +19,8 @@ pub struct Security {
     pub(crate) token: Option<JoinToken>,
     /// Instead of this machine's.
     pub(crate) network: Option<Arc<dyn Network>>,
+    /// Whether processes of this host are reached by TCP, too.
+    pub(crate) only_tcp: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +52,15 @@ impl Security {
         }
     }
 
+    /// Connects by TCP also within this host: to measure what hosts with a network between them would see.
+    #[must_use]
+    pub fn by_tcp(self) -> Self {
+        Self {
+            only_tcp: true,
+            ..self
+        }
+    }
+
     /// Certificates on both ends.
     pub const fn tls(credentials: Credentials) -> Self {
         Self::with(Mode::Tls(credentials))
@@ -60,6 +71,7 @@ impl Security {
             mode,
             token: None,
             network: None,
+            only_tcp: false,
         }
     }
 

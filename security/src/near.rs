@@ -5,7 +5,7 @@
 //! on both. Whoever finds no such door, or one of another user, connects by TCP.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
@@ -15,32 +15,43 @@ use tokio::net::{UnixListener, UnixStream};
 /// # Errors
 /// When another process has it, or the system has none.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<UnixListener> {
-    let listener = std::os::unix::net::UnixListener::bind_addr(&name(address)?)?;
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    UnixListener::bind(name(address)?)
 }
 
-/// Connects to the process that listens at this TCP address, when it is one of this host and user; `None` when that
-/// is not so, or cannot be told.
-pub(crate) fn connect(address: SocketAddr) -> Option<UnixStream> {
+/// Connects to the process that listens at this TCP address, when it is one of this host and of this process's user;
+/// `None` when that is not so, or cannot be told.
+pub(crate) async fn connect(address: SocketAddr) -> Option<UnixStream> {
+    connect_as(address, geteuid().as_raw()).await
+}
+
+async fn connect_as(address: SocketAddr, user: u32) -> Option<UnixStream> {
     if !is_own(address).unwrap_or(false) {
         return None;
     }
-    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-    [address, anywhere]
-        .into_iter()
-        .find_map(|address| connect_to(address).ok())
+    for door in doors(address) {
+        // It does not wait: a full queue is an error, too.
+        let Ok(stream) = UnixStream::connect(name(door).ok()?).await else {
+            continue;
+        };
+        if stream.peer_cred().is_ok_and(|peer| peer.uid() == user) {
+            return Some(stream);
+        }
+    }
+    None
 }
 
-fn connect_to(address: SocketAddr) -> io::Result<UnixStream> {
-    // At once, for no process has to answer: a full queue is an error, too.
-    let stream = std::os::unix::net::UnixStream::connect_addr(&name(address)?)?;
-    stream.set_nonblocking(true)?;
-    let stream = UnixStream::from_std(stream)?;
-    if stream.peer_cred()?.uid() != geteuid().as_raw() {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    Ok(stream)
+/// The addresses that a listener which is reached at this one may have: itself, or all of the host's. One of version 6
+/// may take both versions.
+fn doors(address: SocketAddr) -> Vec<SocketAddr> {
+    let everywhere: &[IpAddr] = match address {
+        SocketAddr::V4(_) => &[
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ],
+        SocketAddr::V6(_) => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+    };
+    let all = everywhere.iter().map(|&ip| SocketAddr::new(ip, address.port()));
+    std::iter::once(address).chain(all).collect()
 }
 
 /// Whether an address is one of this host: then it is also the one that a packet to it would come from. None is sent.
@@ -54,23 +65,13 @@ fn is_own(address: SocketAddr) -> io::Result<bool> {
     Ok(socket.local_addr()?.ip() == address.ip())
 }
 
-#[cfg(target_os = "linux")]
-fn name(address: SocketAddr) -> io::Result<std::os::unix::net::SocketAddr> {
-    use std::os::linux::net::SocketAddrExt;
-
-    let ip = address.ip().to_canonical();
-    let host = if ip.is_unspecified() {
-        "*".to_owned()
+/// The name of the door beside a port; its leading zero makes it an abstract one.
+fn name(address: SocketAddr) -> io::Result<String> {
+    if cfg!(target_os = "linux") {
+        Ok(format!("\0ringmaster/{address}"))
     } else {
-        ip.to_string()
-    };
-    let name = format!("ringmaster/{host}:{}", address.port());
-    std::os::unix::net::SocketAddr::from_abstract_name(name)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn name(_address: SocketAddr) -> io::Result<std::os::unix::net::SocketAddr> {
-    Err(io::ErrorKind::Unsupported.into())
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(test)]
@@ -95,13 +96,36 @@ mod tests {
             let port = TcpListener::bind((ip, 0)).await.unwrap();
             let address = port.local_addr().unwrap();
             let reached_at = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
-            assert!(connect(reached_at).is_none(), "no door yet");
+            assert!(connect(reached_at).await.is_none(), "no door yet");
             let listener = listen(address).unwrap();
             assert!(listen(address).is_err(), "one door each");
-            greet(&listener, connect(reached_at).unwrap()).await;
+            greet(&listener, connect(reached_at).await.unwrap()).await;
+            let other = geteuid().as_raw() + 1;
+            assert!(connect_as(reached_at, other).await.is_none(), "another user's");
             drop(listener);
-            assert!(connect(reached_at).is_none(), "no door any more");
+            assert!(connect(reached_at).await.is_none(), "no door any more");
         }
+    }
+
+    #[tokio::test]
+    async fn a_door_whose_queue_is_full_is_not_waited_for() {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = port.local_addr().unwrap();
+        let _nobody_accepts = listen(address).unwrap();
+        let mut waiting = Vec::new();
+        // Queues hold some thousands at most.
+        while let Some(stream) = connect(address).await {
+            waiting.push(stream);
+            assert!(waiting.len() < 20_000, "the queue has no end");
+        }
+        assert!(!waiting.is_empty());
+    }
+
+    #[test]
+    fn an_address_of_version_6_is_never_looked_for_beside_a_port_of_version_4() {
+        let of = |address: &str| doors(address.parse().unwrap());
+        assert!(of("[::1]:5").iter().all(SocketAddr::is_ipv6));
+        assert_eq!(of("127.0.0.1:5").len(), 3);
     }
 
     #[test]

@@ -80,8 +80,11 @@ impl From<TcpListener> for Listener {
     /// Outside a runtime.
     fn from(listener: TcpListener) -> Self {
         let door = listener.local_addr().and_then(near::listen);
-        if let Err(error) = &door {
-            warn!(%error, "no Unix socket for workers of this host; they connect by TCP");
+        match &door {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                warn!(%error, "no Unix socket for workers of this host; they connect by TCP");
+            }
+            _ => {}
         }
         Self::Tcp(listener, door.ok())
     }

@@ -1,5 +1,5 @@
-//! What encryption costs the ring: all-reduces of a gradient between two ranks over loopback, in plain text and over TLS
-//! by turns. A step also computes, so a run feels far less of it.
+//! What encryption costs the ring: all-reduces of a gradient between two ranks over TCP on loopback, in plain text and
+//! over TLS by turns. A step also computes, so a run feels far less of it.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -101,7 +101,7 @@ fn secured(folder: &Path, authority: &Authority, name: &str) -> Security {
     };
     let folder = folder.join(name);
     authority.issue(&order).unwrap().write(&folder).unwrap();
-    Security::tls(Credentials::open(&folder).unwrap())
+    Security::tls(Credentials::open(&folder).unwrap()).by_tcp()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +112,7 @@ async fn encryption_leaves_most_of_the_ring_s_speed() {
     let [a, b] = ["a", "b"].map(|name| secured(folder.path(), &authority, name));
     let mut ratios = Vec::new();
     for _ in 0..5 {
-        let plain = fastest([Security::loopback(), Security::loopback()]).await;
+        let plain = fastest([Security::loopback().by_tcp(), Security::loopback().by_tcp()]).await;
         let tls = fastest([a.clone(), b.clone()]).await;
         println!("{} MB: plain text {plain:?}, TLS {tls:?}", VALUES * 4 / 1_000_000);
         ratios.push(plain.as_secs_f64() / tls.as_secs_f64());

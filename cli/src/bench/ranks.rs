@@ -25,6 +25,9 @@ pub(super) struct Ranks {
     /// Worker processes
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) workers: u64,
+    /// Connect workers by TCP, as between hosts, instead of Unix sockets
+    #[arg(long)]
+    tcp: bool,
     /// Be this rank of a benchmark: only used by the benchmark itself
     #[arg(long, hide = true)]
     rank: Option<u64>,
@@ -54,7 +57,11 @@ impl Ranks {
             .enable_all()
             .build()
             .context("cannot start the async runtime")?;
-        let played = runtime.block_on(take_part(rank as usize, part));
+        let security = match self.tcp {
+            true => Security::loopback().by_tcp(),
+            false => Security::loopback(),
+        };
+        let played = runtime.block_on(take_part(rank as usize, security, part));
         runtime.shutdown_background();
         played.map(|()| None)
     }
@@ -139,9 +146,9 @@ impl Process {
 /// The part of a rank: takes its place in the ring, plays, tells what it measured, and waits for the others.
 async fn take_part<R: Serialize>(
     rank: usize,
+    security: Security,
     part: impl AsyncFnOnce(Ring) -> anyhow::Result<R>,
 ) -> anyhow::Result<()> {
-    let security = Security::loopback();
     let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
     let own = Place {
         worker: security.new_worker().as_u128(),

@@ -9,7 +9,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use data::{Plan, SlotBatch, SlotJob, TargetBox, ValJob};
 use model::device::open_device;
 use proto::{Activity, OptimizerKind, Recipe, StateDigest, SumKind, WireKind};
@@ -80,24 +80,32 @@ struct Report {
     /// Of all workers together, at the median step.
     images_per_second: f64,
     milliseconds_median: f64,
-    /// Most memory that this rank's process had, in megabytes.
-    peak_megabytes: f64,
+    /// Most memory that a rank's process had, in megabytes; absent where the system does not tell.
+    peak_megabytes: Option<f64>,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<()> {
     let reports = args.ranks.conduct(async |ring| train(args, ring).await)?;
-    let Some([report, ..]) = reports.as_deref() else {
+    let Some(mut reports) = reports else {
         return Ok(());
     };
+    // Rank 0's times, for all ranks end a step together, and the largest process.
+    let peak = |report: &Report| report.peak_megabytes.unwrap_or_default();
+    reports[0].peak_megabytes = reports
+        .iter()
+        .map(peak)
+        .reduce(f64::max)
+        .filter(|&peak| peak > 0.0);
+    let report = &reports[0];
     let sentence = format!(
-        "{:.2} images/s, {:.1} ms a step at the median of {}: {} images of {} pixels over {} workers, {:.0} MB each",
+        "{:.2} images/s, {:.1} ms a step at the median of {}: {} images of {} pixels over {} workers, at most {:.0} MB each",
         report.images_per_second,
         report.milliseconds_median,
         report.steps,
         report.batch,
         report.imgsz,
         report.workers,
-        report.peak_megabytes,
+        report.peak_megabytes.unwrap_or(f64::NAN),
     );
     super::print(report, sentence, args.json)
 }
@@ -145,6 +153,7 @@ async fn train(args: &Args, ring: Ring) -> anyhow::Result<Report> {
     Training::new(parts, &mut state, &mut progressed).run().await?;
     let mut times: Vec<_> = clock.ends.windows(2).map(|pair| pair[1] - pair[0]).collect();
     times.sort();
+    ensure!(!times.is_empty(), "no step was timed");
     let median = times[times.len() / 2].as_secs_f64();
     Ok(Report {
         workers: args.ranks.workers,
@@ -158,7 +167,7 @@ async fn train(args: &Args, ring: Ring) -> anyhow::Result<Report> {
         steps: args.steps,
         images_per_second: f64::from(args.batch) / median,
         milliseconds_median: median * 1e3,
-        peak_megabytes: peak_bytes().unwrap_or_default() as f64 / 1e6,
+        peak_megabytes: peak_bytes().ok().map(|bytes| bytes as f64 / 1e6),
     })
 }
 

@@ -1,7 +1,6 @@
 //! How the fused operations take part in the autodiff graph: one node each, with a backward of its own.
 
 use burn::backend::AutodiffBackend;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -25,10 +24,11 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let output = B::convolve(x.clone(), kernel.clone(), stride, padding);
+                let (output, x, kernel, kept) = B::convolve_kept(x, kernel, stride, padding);
                 let state = ConvolveState {
                     x,
                     kernel,
+                    output: kept,
                     stride,
                     padding,
                 };
@@ -46,8 +46,13 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let output = B::depthwise(x.clone(), kernel.clone());
-                prepared.finish(DepthwiseState { x, kernel }, output)
+                let (output, x, kernel, kept) = B::depthwise_kept(x, kernel);
+                let state = DepthwiseState {
+                    x,
+                    kernel,
+                    output: kept,
+                };
+                prepared.finish(state, output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::depthwise(x, kernel)),
         }
@@ -66,20 +71,25 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let x = x.into_primitive();
         let gamma = gamma.into_primitive();
         let beta = beta.into_primitive();
-        let (output, mean, variance) = B::norm_silu(x.clone(), gamma.clone(), beta.clone(), epsilon);
-        let output = match prepared {
+        let (output, mean, variance) = match prepared {
             OpsKind::Tracked(prepared) => {
+                let (output, mean, variance, x, gamma, beta, kept) =
+                    B::norm_silu_kept(x, gamma, beta, epsilon);
                 let state = NormSiluState {
                     x,
                     gamma,
                     beta,
+                    output: kept,
                     mean: mean.clone(),
                     variance: variance.clone(),
                     epsilon,
                 };
-                prepared.finish(state, output)
+                (prepared.finish(state, output), mean, variance)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+            OpsKind::UnTracked(prepared) => {
+                let (output, mean, variance) = B::norm_silu(x, gamma, beta, epsilon);
+                (prepared.finish(output), mean, variance)
+            }
         };
         (output, Self::from_inner(mean), Self::from_inner(variance))
     }
@@ -92,6 +102,7 @@ struct Convolve;
 struct ConvolveState<T> {
     x: T,
     kernel: T,
+    output: T,
     stride: usize,
     padding: usize,
 }
@@ -105,17 +116,23 @@ impl<B: FusedOps> Backward<B, 2> for Convolve {
         let ConvolveState {
             x,
             kernel,
+            output,
             stride,
             padding,
         } = ops.state;
-        if let Some(node) = x_node {
-            let (x, kernel, gradient) = (x.clone(), kernel.clone(), gradient.clone());
-            let x_gradient = B::image_gradient(x, kernel, gradient, stride, padding);
-            gradients.register::<B>(node.id, x_gradient);
-        }
-        if let Some(node) = kernel_node {
-            let kernel_gradient = B::kernel_gradient(x, kernel, gradient, stride, padding);
-            gradients.register::<B>(node.id, kernel_gradient);
+        match (x_node, kernel_node) {
+            (Some(x_node), kernel_node) => {
+                let (x, kernel) = B::convolve_gradients(x, kernel, output, gradient, stride, padding);
+                gradients.register::<B>(x_node.id, x);
+                if let Some(node) = kernel_node {
+                    gradients.register::<B>(node.id, kernel);
+                }
+            }
+            (None, Some(node)) => {
+                let kernel = B::first_kernel_gradient(x, kernel, output, gradient, stride, padding);
+                gradients.register::<B>(node.id, kernel);
+            }
+            (None, None) => {}
         }
     }
 }
@@ -127,6 +144,7 @@ struct Depthwise;
 struct DepthwiseState<T> {
     x: T,
     kernel: T,
+    output: T,
 }
 
 impl<B: FusedOps> Backward<B, 2> for Depthwise {
@@ -135,15 +153,12 @@ impl<B: FusedOps> Backward<B, 2> for Depthwise {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, kernel_node] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
-        let DepthwiseState { x, kernel } = ops.state;
-        let side = kernel.shape()[2];
-        if let Some(node) = x_node {
-            let turned = B::float_flip(kernel, &[2, 3]);
-            gradients.register::<B>(node.id, B::depthwise(gradient.clone(), turned));
-        }
-        if let Some(node) = kernel_node {
-            let kernel_gradient = B::depthwise_kernel_gradient(x, gradient, side);
-            gradients.register::<B>(node.id, kernel_gradient);
+        let DepthwiseState { x, kernel, output } = ops.state;
+        let (x, kernel) = B::depthwise_gradients(x, kernel, output, gradient);
+        for (node, gradient) in [(x_node, x), (kernel_node, kernel)] {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
         }
     }
 }
@@ -156,6 +171,7 @@ struct NormSiluState<T> {
     x: T,
     gamma: T,
     beta: T,
+    output: T,
     mean: T,
     variance: T,
     epsilon: f64,
@@ -167,10 +183,11 @@ impl<B: FusedOps> Backward<B, 3> for NormSilu {
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let state = ops.state;
-        let (x, gamma, beta) = B::norm_silu_gradient(
+        let (x, gamma, beta) = B::norm_silu_gradients(
             state.x,
             state.gamma,
             state.beta,
+            state.output,
             state.mean,
             state.variance,
             state.epsilon,

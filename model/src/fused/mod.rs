@@ -2,8 +2,8 @@
 //!
 //! Three of them: a convolution whose kernel gradient is one matrix product; a depthwise convolution, whose kernel
 //! gradient burn computes channel by channel; and batch normalisation followed by SiLU as a single operation that
-//! keeps nothing but its input for the backward pass. Each has a default made of burn's operations, which every
-//! backend runs; `flex` has its own kernels. Measured: see `model/LOG.md`.
+//! keeps nothing but its input for the backward pass (on libtorch also what is between the two). Each has a default made of burn's operations, which every
+//! backend runs; `flex` has its own kernels, and libtorch uses those that it has. Measured: see `model/LOG.md`.
 
 #![cfg_attr(
     feature = "tch",
@@ -17,10 +17,12 @@ mod autodiff;
 mod composed;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "tch")]
+mod tch;
 
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// Convolution without bias.
@@ -89,6 +91,51 @@ pub(crate) trait FusedOps: Backend {
         Self::conv2d(x, kernel, None, options(stride, padding))
     }
 
+    /// [`convolve`], with three tensors that are kept for the gradients: in place of images, kernel and output.
+    fn convolve_kept(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let output = Self::convolve(x.clone(), kernel.clone(), stride, padding);
+        // The output is not needed.
+        (output, x, kernel.clone(), kernel)
+    }
+
+    /// Gradients of [`convolve`] with respect to images and kernel, from what was kept.
+    fn convolve_gradients(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        _output: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let images = Self::image_gradient(x.clone(), kernel.clone(), gradient.clone(), stride, padding);
+        (
+            images,
+            Self::kernel_gradient(x, kernel, gradient, stride, padding),
+        )
+    }
+
+    /// The second of [`convolve_gradients`](FusedOps::convolve_gradients) alone: nobody asks for those of a photo.
+    fn first_kernel_gradient(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        _output: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stride: usize,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        Self::kernel_gradient(x, kernel, gradient, stride, padding)
+    }
+
     /// Gradient of [`convolve`] with respect to the images.
     fn image_gradient(
         x: FloatTensor<Self>,
@@ -116,6 +163,34 @@ pub(crate) trait FusedOps: Backend {
         composed::depthwise::<Self>(x, kernel)
     }
 
+    /// [`depthwise`], with three tensors that are kept for the gradients: in place of images, kernel and output.
+    fn depthwise_kept(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let output = Self::depthwise(x.clone(), kernel.clone());
+        // The output is not needed.
+        (output, x, kernel.clone(), kernel)
+    }
+
+    /// Gradients of [`depthwise`] with respect to images and kernel, from what was kept.
+    fn depthwise_gradients(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        _output: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let side = kernel.shape()[2];
+        let turned = Self::float_flip(kernel, &[2, 3]);
+        let images = Self::depthwise(gradient.clone(), turned);
+        (images, Self::depthwise_kernel_gradient(x, gradient, side))
+    }
+
     /// Gradient of [`depthwise`] with respect to the kernel, whose side is `side`.
     fn depthwise_kernel_gradient(
         x: FloatTensor<Self>,
@@ -133,6 +208,40 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::norm_silu::<Self>(x, gamma, beta, epsilon)
+    }
+
+    /// [`norm_silu`], with four tensors that are kept for the gradients: in place of `x`, `gamma`, `beta` and the output.
+    fn norm_silu_kept(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let (output, mean, variance) = Self::norm_silu(x.clone(), gamma.clone(), beta.clone(), epsilon);
+        // The output is computed again.
+        (output, mean, variance, x.clone(), gamma, beta, x)
+    }
+
+    /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`, from what was kept.
+    fn norm_silu_gradients(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        _output: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        Self::norm_silu_gradient(x, gamma, beta, mean, variance, epsilon, gradient)
     }
 
     /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`.
@@ -155,9 +264,6 @@ pub(crate) trait FusedOps: Backend {
         composed::norm_silu_gradient::<Self>(x, parameters, gradient)
     }
 }
-
-#[cfg(feature = "tch")]
-impl FusedOps for burn::backend::LibTorch {}
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl FusedOps for burn::backend::Cube {}

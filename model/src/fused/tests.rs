@@ -1,4 +1,4 @@
-//! The kernels of `flex` against burn's own operations.
+//! The kernels of `flex` and libtorch against burn's own operations.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -9,13 +9,27 @@ use burn::tensor::{Device, TensorData, Tolerance, activation::silu};
 
 use super::*;
 
+/// Each case on each device whose operations are not all burn's.
+fn on_devices<T: Copy>(cases: impl IntoIterator<Item = T>) -> Vec<(Device, T)> {
+    let devices = [
+        Device::flex(),
+        #[cfg(feature = "tch")]
+        #[expect(deprecated, reason = "burn-tch is pinned")]
+        Device::libtorch(),
+    ];
+    let cases = cases.into_iter();
+    cases
+        .flat_map(|case| devices.clone().into_iter().map(move |device| (device, case)))
+        .collect()
+}
+
 /// Values without a pattern, around `offset`.
-fn filled<const D: usize>(shape: [usize; D], offset: f32) -> Tensor<D> {
+fn filled<const D: usize>(device: &Device, shape: [usize; D], offset: f32) -> Tensor<D> {
     let len = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..len)
         .map(|index| offset + (index as f32 * 1.37 + len as f32).sin())
         .collect();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
+    Tensor::from_data(TensorData::new(values, shape), &device.clone().autodiff()).require_grad()
 }
 
 fn assert_close<const D: usize>(one: Tensor<D>, other: Tensor<D>) {
@@ -25,35 +39,41 @@ fn assert_close<const D: usize>(one: Tensor<D>, other: Tensor<D>) {
 
 /// A scalar that weighs every value differently.
 fn objective(output: Tensor<4>) -> Tensor<1> {
-    let weights = filled(output.dims(), 0.3).detach();
+    let weights = filled(&output.device().inner(), output.dims(), 0.3).detach();
     (output * weights).sum()
 }
 
 #[test]
 fn a_convolution_and_its_gradients_are_those_of_burn() {
-    for (side, stride, [height, width]) in [
+    let cases = [
         (1, 1, [4, 6]),
         (3, 1, [5, 7]),
         (3, 2, [6, 8]),
         (3, 2, [7, 5]),
         (3, 1, [1, 1]),
-    ] {
-        let x = filled([3, 4, height, width], 0.1);
-        let kernel = filled([5, 4, side, side], 0.0);
+    ];
+    for (device, (side, stride, [height, width])) in on_devices(cases) {
+        let x = filled(&device, [3, 4, height, width], 0.1);
+        let kernel = filled(&device, [5, 4, side, side], 0.0);
         let ours = convolve(x.clone(), kernel.clone(), stride, side / 2);
         let theirs = conv2d(x.clone(), kernel.clone(), None, options(stride, side / 2));
         assert_close(ours.clone(), theirs.clone());
         let (ours, theirs) = (objective(ours).backward(), objective(theirs).backward());
         assert_close(x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
         assert_close(kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
+        // The kernel of a first layer, with a photo that no gradient is asked for.
+        let photo = x.detach();
+        let ours = objective(convolve(photo.clone(), kernel.clone(), stride, side / 2)).backward();
+        assert_close(kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
     }
 }
 
 #[test]
 fn a_depthwise_convolution_and_its_gradients_are_those_of_burn() {
-    for (side, [height, width]) in [(3, [5, 19]), (3, [1, 1]), (5, [2, 9]), (1, [3, 4]), (3, [20, 20])] {
-        let x = filled([3, 4, height, width], 0.1);
-        let kernel = filled([4, 1, side, side], 0.0);
+    let cases = [(3, [5, 19]), (3, [1, 1]), (5, [2, 9]), (1, [3, 4]), (3, [20, 20])];
+    for (device, (side, [height, width])) in on_devices(cases) {
+        let x = filled(&device, [3, 4, height, width], 0.1);
+        let kernel = filled(&device, [4, 1, side, side], 0.0);
         let options = ConvOptions::new([1; 2], [side / 2; 2], [1; 2], 4);
         let ours = depthwise(x.clone(), kernel.clone());
         let theirs = conv2d(x.clone(), kernel.clone(), None, options);
@@ -66,8 +86,8 @@ fn a_depthwise_convolution_and_its_gradients_are_those_of_burn() {
 
 #[test]
 fn many_images_are_unfolded_in_parts() {
-    let x = filled([9, 64, 32, 32], 0.0);
-    let kernel = filled([2, 64, 3, 3], 0.0);
+    let x = filled(&Device::flex(), [9, 64, 32, 32], 0.0);
+    let kernel = filled(&Device::flex(), [2, 64, 3, 3], 0.0);
     let ours = objective(convolve(x.clone(), kernel.clone(), 1, 1)).backward();
     let theirs = objective(conv2d(x, kernel.clone(), None, options(1, 1))).backward();
     let (ours, theirs) = (kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
@@ -77,9 +97,9 @@ fn many_images_are_unfolded_in_parts() {
 
 #[test]
 fn normalisation_with_silu_and_its_gradients_are_those_of_burn() {
-    for [batch, height, width] in [[2, 3, 5], [1, 1, 2], [3, 40, 40]] {
-        let x = filled([batch, 6, height, width], 2.0);
-        let (gamma, beta) = (filled([6], 1.0), filled([6], 0.0));
+    for (device, [batch, height, width]) in on_devices([[2, 3, 5], [1, 1, 2], [3, 40, 40]]) {
+        let x = filled(&device, [batch, 6, height, width], 2.0);
+        let (gamma, beta) = (filled(&device, [6], 1.0), filled(&device, [6], 0.0));
         let (ours, mean, variance) = norm_silu(x.clone(), gamma.clone(), beta.clone(), 1e-3);
         let theirs = batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-3);
         assert_close(mean, theirs.mean);
@@ -95,7 +115,7 @@ fn normalisation_with_silu_and_its_gradients_are_those_of_burn() {
 
 fn primitive(shape: &[usize], offset: f32) -> FloatTensor<Flex> {
     let len = shape.iter().product::<usize>();
-    let data = filled([len], offset).into_data();
+    let data = filled(&Device::flex(), [len], offset).into_data();
     let data = TensorData::new(data.try_into_vec::<f32>().unwrap(), shape.to_vec());
     Flex::float_from_data(data, &FlexDevice)
 }

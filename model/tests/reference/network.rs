@@ -17,7 +17,7 @@ struct Stored {
     networks: Vec<NetworkCase>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct NetworkCase {
     name: String,
     distances: Vec<f32>,
@@ -61,8 +61,24 @@ fn drawn_state(layout: &Layout) -> FlatState {
     FlatState { parameters, buffers }
 }
 
-fn detector(name: &str) -> (Yolo, Tensor<4>) {
-    let mut yolo = Yolo::new(name.parse().unwrap(), CLASSES, &Device::flex());
+/// The devices that compute with kernels of their own.
+fn devices() -> Vec<Device> {
+    vec![
+        Device::flex(),
+        #[cfg(feature = "tch")]
+        #[expect(deprecated, reason = "burn-tch is pinned")]
+        Device::libtorch(),
+    ]
+}
+
+/// Each stored network on each device.
+fn networks() -> impl Iterator<Item = (NetworkCase, Device)> {
+    let cases = stored().networks.into_iter();
+    cases.flat_map(|case| devices().into_iter().map(move |device| (case.clone(), device)))
+}
+
+fn detector(name: &str, device: &Device) -> (Yolo, Tensor<4>) {
+    let mut yolo = Yolo::new(name.parse().unwrap(), CLASSES, device);
     let state = drawn_state(yolo.layout());
     yolo.load(&state.parameters, &state.buffers);
     let pixels: Vec<u8> = noise(900, 3 * SHAPE.iter().product::<usize>())
@@ -123,8 +139,8 @@ fn state_dicts_have_the_same_entries() {
 
 #[test]
 fn raw_outputs_and_decoded_boxes_agree() {
-    for case in stored().networks {
-        let (yolo, images) = detector(&case.name);
+    for (case, device) in networks() {
+        let (yolo, images) = detector(&case.name, &device);
         let output = yolo.infer(images);
         let candidates = yolo.candidates(&output);
         let boxes: Vec<f32> = candidates.iter().flat_map(|image| image.boxes.concat()).collect();
@@ -160,8 +176,8 @@ fn raw_outputs_and_decoded_boxes_agree() {
 
 #[test]
 fn loss_terms_and_gradients_of_whole_networks_agree() {
-    for case in stored().networks {
-        let (yolo, images) = detector(&case.name);
+    for (case, device) in networks() {
+        let (yolo, images) = detector(&case.name, &device);
         let (output, _) = yolo.train_forward(images);
         let target = |&[class, left, top, right, bottom]: &[f32; 5]| Target {
             class: class as u32,

@@ -16,7 +16,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use collective::Segment;
 use http_body::{Body as _, Frame};
 use prost::Message;
-use proto::transport::SEGMENT_MESSAGE_BYTES_MAX;
 use proto::wire;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -165,6 +164,10 @@ struct KeptBody(Arc<Mutex<Option<Body>>>);
 pub(super) struct Incoming {
     body: Body,
     arrived: BufList,
+    /// What came after too many small frames: they cost more than what is in them.
+    behind: BytesMut,
+    /// Bytes in both, which the list would have to count.
+    length: usize,
 }
 
 impl Incoming {
@@ -175,54 +178,91 @@ impl Incoming {
         Ok(Self {
             body: body.ok_or_else(|| Status::internal("the request has no body"))?,
             arrived: BufList::new(),
+            behind: BytesMut::new(),
+            length: 0,
         })
     }
 
-    /// Waits for the next message; `None` after the last.
+    /// Waits for the next message, of at most `limit` bytes; `None` after the last.
     ///
     /// The payload of a segment is a part of the frame that it came in; when it came in several, it is copied once.
     ///
     /// # Errors
-    /// What the connection says, or when the bytes are no message of at most [`SEGMENT_MESSAGE_BYTES_MAX`].
-    pub(super) async fn message(&mut self) -> Result<Option<wire::ExchangeRequest>, Status> {
-        if !self.fill(PREFIX_BYTES).await? {
-            return Ok(None);
+    /// What the connection says, or when the bytes are no message within the limit.
+    pub(super) async fn message(&mut self, limit: usize) -> Result<Option<wire::ExchangeRequest>, Status> {
+        while self.length < PREFIX_BYTES {
+            if !self.take_frame().await? {
+                return if self.length == 0 {
+                    Ok(None)
+                } else {
+                    Err(cut_off())
+                };
+            }
         }
+        self.gather();
         let compression = self.arrived.get_u8();
         let length = self.arrived.get_u32() as usize;
+        self.length -= PREFIX_BYTES;
         if compression != 0 {
             return Err(Status::unimplemented(
                 "messages of an exchange are not compressed",
             ));
         }
-        if length > SEGMENT_MESSAGE_BYTES_MAX {
+        if length > limit {
             return Err(Status::out_of_range(format!(
-                "a message of {length} bytes is over the limit of {SEGMENT_MESSAGE_BYTES_MAX}"
+                "a message of {length} bytes is over the limit of {limit}"
             )));
         }
-        self.fill(length).await?;
+        while self.length < length {
+            if !self.take_frame().await? {
+                return Err(cut_off());
+            }
+        }
+        self.gather();
+        self.length -= length;
         wire::ExchangeRequest::decode((&mut self.arrived).take(length))
             .map(Some)
             .map_err(|error| Status::internal(format!("the message does not decode: {error}")))
     }
 
-    /// Waits until this many bytes are there; `false` when the stream ends without any.
-    async fn fill(&mut self, wanted: usize) -> Result<bool, Status> {
-        while self.arrived.remaining() < wanted {
+    /// Waits for some more bytes; `false` when the stream ends.
+    async fn take_frame(&mut self) -> Result<bool, Status> {
+        loop {
             let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
             match frame.transpose()?.map(Frame::into_data) {
-                Some(Ok(data)) => {
-                    self.arrived.push_chunk(data);
+                Some(Ok(data)) if !data.is_empty() => {
+                    self.length += data.len();
+                    if self.arrived.num_chunks() < CHUNKS_MAX {
+                        self.arrived.push_chunk(data);
+                    } else {
+                        self.behind.extend_from_slice(&data);
+                    }
+                    return Ok(true);
                 }
-                // Trailers.
-                Some(Err(_)) => {}
-                None if !self.arrived.has_remaining() && wanted == PREFIX_BYTES => return Ok(false),
-                None => return Err(Status::internal("the stream ended within a message")),
+                // An empty frame, or trailers.
+                Some(_) => {}
+                None => return Ok(false),
             }
         }
-        Ok(true)
+    }
+
+    /// Puts everything that came into one list.
+    fn gather(&mut self) {
+        if !self.behind.is_empty() {
+            self.arrived.push_chunk(self.behind.split().freeze());
+        }
     }
 }
+
+fn cut_off() -> Status {
+    Status::internal("the stream ended within a message")
+}
+
+/// Largest opening: a few ids.
+pub(super) const OPENING_BYTES_MAX: usize = 1 << 10;
+
+/// Parts of a message that are held as they came. A neighbour of ours sends a message in two, and flow control cuts some.
+const CHUNKS_MAX: usize = 64;
 
 const PREFIX_BYTES: usize = 5;
 

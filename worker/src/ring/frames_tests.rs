@@ -78,13 +78,15 @@ fn incoming(frames: Vec<Bytes>) -> Incoming {
     Incoming {
         body: Body::new(Frames(frames.into_iter())),
         arrived: BufList::new(),
+        behind: BytesMut::new(),
+        length: 0,
     }
 }
 
 async fn received(frames: Vec<Bytes>) -> Result<Vec<wire::ExchangeRequest>, Status> {
     let mut incoming = incoming(frames);
     let mut messages = Vec::new();
-    while let Some(message) = incoming.message().await? {
+    while let Some(message) = incoming.message(1 << 20).await? {
         messages.push(message);
     }
     Ok(messages)
@@ -132,11 +134,28 @@ proptest! {
 }
 
 #[tokio::test]
+async fn a_message_in_a_hundred_thousand_frames_is_read_in_no_time_and_held_in_few_parts() {
+    let segment = segment(1, vec![5; 100_000]);
+    let bytes = sent(std::slice::from_ref(&segment)).await.concat();
+    let frames = bytes.chunks(1).map(Bytes::copy_from_slice);
+    let mut incoming = incoming(frames.collect());
+    let mut received = Vec::new();
+    while let Some(message) = incoming.message(1 << 20).await.unwrap() {
+        received.push(message);
+        assert!(incoming.arrived.num_chunks() <= CHUNKS_MAX + 1);
+    }
+    assert_eq!(received, messages(&[segment]));
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_messages_are_refused() {
     let whole = sent(&[segment(1, vec![5; 100])]).await.concat();
     for (bytes, reason) in [
         (whole[..whole.len() - 1].to_vec(), "within a message"),
         (whole[..3].to_vec(), "within a message"),
+        (vec![0, 0, 0, 0, 1], "within a message"),
+        // As long as a prefix.
+        (vec![0, 0, 0, 0, 5], "within a message"),
         (vec![1, 0, 0, 0, 0], "not compressed"),
         (vec![0, 0xFF, 0xFF, 0xFF, 0xFF], "over the limit"),
         (vec![0, 0, 0, 0, 2, 0x12, 0x7F], "does not decode"),

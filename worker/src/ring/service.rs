@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use collective::{Generation, LINK_CAPACITY, LinkError, Neighbour, Segment};
+use proto::transport::SEGMENT_MESSAGE_BYTES_MAX;
 use proto::wire::exchange_request::Content;
 use proto::wire::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use proto::{Member, ParseError, Refusal, RunId, Sender, wire};
@@ -19,7 +20,7 @@ use security::Caller;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::frames::{Incoming, KeepBody};
+use super::frames::{Incoming, KeepBody, OPENING_BYTES_MAX};
 use super::links::{Broken, Inbound};
 
 /// Serves `ExchangeService` for one worker.
@@ -125,7 +126,7 @@ impl ExchangeService for Exchange {
     ) -> Result<Response<wire::ExchangeSummary>, Status> {
         let caller = Caller::of(&request)?;
         let mut stream = Incoming::of(&request)?;
-        let sender = opening(stream.message().await?)?;
+        let sender = opening(stream.message(OPENING_BYTES_MAX).await?)?;
         caller.speaks_for(sender.worker)?;
         let expected = self.admit(&sender).await?;
         let queue = expected
@@ -137,7 +138,7 @@ impl ExchangeService for Exchange {
 
         let mut summary = wire::ExchangeSummary::default();
         loop {
-            let segment = match stream.message().await {
+            let segment = match stream.message(SEGMENT_MESSAGE_BYTES_MAX).await {
                 Ok(Some(request)) => segment(request, expected.generation)?,
                 Ok(None) => return Ok(Response::new(summary)),
                 Err(status) => {
