@@ -254,7 +254,7 @@ fn over_a_network_a_host_whose_cable_is_pulled_is_missed_for_seconds_and_comes_b
 #[test]
 #[ignore = "needs root and iproute2"]
 fn over_a_network_only_the_half_with_the_coordinator_goes_on_after_a_split() {
-    let mut run = Run::start(4, "8");
+    let mut run = Run::start(4, "20");
     run.network.set_cable("down");
     let cut = unix_seconds();
     let delay = run.next_step(0, cut + 1.0) + 1.0;
@@ -272,7 +272,7 @@ fn over_a_network_only_the_half_with_the_coordinator_goes_on_after_a_split() {
         );
     }
     run.network.set_cable("up");
-    run.finish("8");
+    run.finish("20");
 }
 
 #[test]

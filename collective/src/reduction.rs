@@ -232,7 +232,7 @@ mod tests {
             1.015_625,
             f32::INFINITY,
             f32::NEG_INFINITY,
-            1.010_e-40,
+            9.183_55e-41,
             -0.0,
         ];
         let mut decoded = [7.0; 8];

@@ -211,6 +211,10 @@ pub(crate) trait FusedOps: Backend {
     }
 
     /// [`norm_silu`], with four tensors that are kept for the gradients: in place of `x`, `gamma`, `beta` and the output.
+    #[allow(
+        clippy::type_complexity,
+        reason = "the macro reads tuples of tensors, and no names for them"
+    )]
     fn norm_silu_kept(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -231,6 +235,10 @@ pub(crate) trait FusedOps: Backend {
     }
 
     /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`, from what was kept.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the macro reads tensors, and no structs of them"
+    )]
     fn norm_silu_gradients(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,

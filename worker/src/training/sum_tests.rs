@@ -113,7 +113,8 @@ fn exact_and_plain_sums_agree_but_for_rounding() {
 
 #[test]
 fn kernels_in_bf16_are_rounded_alike_on_all_ranks_and_the_rest_is_not() {
-    let deal: &[&[u32]] = &[&[0, 1], &[2], &[3, 4]];
+    // Two ranks, for three would add up the rest in another order, which depends on its place in the vector.
+    let deal: &[&[u32]] = &[&[0, 1], &[2, 3, 4]];
     let plain = summed(SumKind::F32, deal).remove(0);
     let halved = summed_over(SumKind::F32, WireKind::Bf16, deal);
     assert!(halved.iter().all(|rank| *rank == halved[0]));
@@ -125,8 +126,8 @@ fn kernels_in_bf16_are_rounded_alike_on_all_ranks_and_the_rest_is_not() {
         for place in tensor.range.clone() {
             let (got, expected) = (gradient[place], plain.1[place]);
             if tensor.group == TensorGroup::Decay {
-                // Each of three hops rounds to 8 bits.
-                let bound = 3.0 * 2_f32.powi(-8) * expected.abs().max(1.0);
+                // A partial sum and the sum are rounded to 8 bits.
+                let bound = 2.0 * 2_f32.powi(-8) * expected.abs().max(1.0);
                 assert!((got - expected).abs() <= bound, "{got} against {expected}");
                 rounded += usize::from(got != expected);
             } else {
