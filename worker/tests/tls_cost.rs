@@ -122,6 +122,6 @@ async fn encryption_leaves_most_of_the_ring_s_speed() {
         "TLS has {:.2} of the speed of plain text (median of 5)",
         ratios[2]
     );
-    // 0.7 is the aim on a quiet machine; this catches a cipher without hardware, or buffers that copy too often.
-    assert!(ratios[2] > 0.35, "{ratios:?}");
+    // About 0.5 on a quiet machine; this catches a cipher without hardware, or buffers that copy too often.
+    assert!(ratios[2] > 0.3, "{ratios:?}");
 }
