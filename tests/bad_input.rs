@@ -331,7 +331,9 @@ fn a_worker_with_other_arithmetic_is_refused_when_sums_are_exact() {
     let refused = cluster.workers.remove(1).wait(Duration::from_secs(60));
     assert_eq!(refused.code, Some(1), "{}", refused.output);
     assert!(
-        refused.output.contains("need the same arithmetic"),
+        refused
+            .output
+            .contains("exact sums and MuSGD need the same arithmetic"),
         "{}",
         refused.output
     );

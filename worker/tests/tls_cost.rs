@@ -123,5 +123,5 @@ async fn encryption_leaves_most_of_the_ring_s_speed() {
         ratios[2]
     );
     // About 0.5 on a quiet machine; this catches a cipher without hardware, or buffers that copy too often.
-    assert!(ratios[2] > 0.3, "{ratios:?}");
+    assert!(ratios[2] > 0.35, "{ratios:?}");
 }
