@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 
+import peers
+
 ULTRALYTICS = """
 import json, sys
 from ultralytics import YOLO
@@ -95,12 +97,7 @@ def main():
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2, help="of ringmaster")
-    before, after = sys.argv[1:], []
-    if "--" in before:
-        middle = before.index("--")
-        before, after = before[:middle], before[middle + 1 :]
-    arguments = parser.parse_args(before)
-    arguments.more = after
+    arguments, arguments.more = peers.parsed(parser)
     arguments.ringmaster = str(arguments.ringmaster.resolve())
 
     means = {}

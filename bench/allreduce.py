@@ -12,14 +12,12 @@ ratios of our time to gloo's.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import socket
 import statistics
-import subprocess
 import sys
 import time
+
+import peers
 
 ITERATIONS = 20
 
@@ -45,23 +43,7 @@ def rank_of_gloo(rank, workers, size, port):
 
 
 def gloo(workers, size):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--gloo-rank", *map(str, (rank, workers, size, port))],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for rank in range(workers)
-    ]
-    outputs = [rank.communicate()[0] for rank in ranks]
-    if any(rank.returncode for rank in ranks):
-        sys.exit("gloo failed")
-    # It talks first.
-    return float(outputs[0].split()[-1])
+    return float(peers.rank_0_says(__file__, "--gloo-rank", workers, (size,)))
 
 
 KINDS = {"exact": ["--sum", "exact"], "f32": ["--sum", "f32"], "bf16": ["--sum", "f32", "--wire", "bf16"]}
@@ -69,11 +51,8 @@ KINDS = {"exact": ["--sum", "exact"], "f32": ["--sum", "f32"], "bf16": ["--sum",
 
 def ours(program, workers, size, kind, more):
     command = [program, "bench", "allreduce", "--workers", workers, "--bytes", size, *KINDS[kind]]
-    command += ["--iterations", ITERATIONS, "--json", *more]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"{command} failed:\n{run.stderr}")
-    return json.loads(run.stdout)["milliseconds_median"]
+    command += ["--iterations", ITERATIONS, *more]
+    return peers.reported(command)["milliseconds_median"]
 
 
 def main():
@@ -85,11 +64,7 @@ def main():
     parser.add_argument("--bytes", nargs="+", type=int, default=[1_000_000, 12_600_000, 100_000_000])
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=5)
-    before, more = sys.argv[1:], []
-    if "--" in before:
-        middle = before.index("--")
-        before, more = before[:middle], before[middle + 1 :]
-    arguments = parser.parse_args(before)
+    arguments, more = peers.parsed(parser)
     print("| workers | bytes | gloo f32 | " + " | ".join(f"{kind} | ratio" for kind in arguments.kind) + " |")
     print("|---" * (3 + 2 * len(arguments.kind)) + "|")
     for workers in arguments.workers:

@@ -12,14 +12,12 @@ to theirs, and of our largest process to theirs.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import socket
 import statistics
-import subprocess
 import sys
 import time
+
+import peers
 
 # Processes, threads of each, images of a step over all processes.
 SET_UPS = [(1, 1, 4), (1, 2, 8), (2, 1, 8)]
@@ -63,40 +61,22 @@ def rank_of_theirs(rank, workers, threads, batch, model, imgsz, steps, port):
         times.append(time.perf_counter() - start)
     if rank == 0:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print("figures", statistics.median(times[steps // 4 :]) * 1e3, peak, flush=True)
+        print(statistics.median(times[steps // 4 :]) * 1e3, peak, flush=True)
     if workers > 1:
         group.destroy_process_group()
 
 
 def theirs(arguments, model, workers, threads, batch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": str(threads)}
-    given = (workers, threads, batch, model, arguments.imgsz, arguments.steps, port)
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--their-rank", *map(str, (rank, *given))],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for rank in range(workers)
-    ]
-    outputs = [rank.communicate()[0] for rank in ranks]
-    if any(rank.returncode for rank in ranks):
-        sys.exit("PyTorch failed")
-    (line,) = (line for line in outputs[0].splitlines() if line.startswith("figures"))
-    milliseconds, peak = map(float, line.split()[1:])
+    given = (threads, batch, model, arguments.imgsz, arguments.steps)
+    line = peers.rank_0_says(__file__, "--their-rank", workers, given, {"OMP_NUM_THREADS": str(threads)})
+    milliseconds, peak = map(float, line.split())
     return batch / milliseconds * 1e3, peak
 
 
 def ours(arguments, model, workers, threads, batch):
-    command = [arguments.ringmaster, "bench", "step", "--model", model, "--imgsz", arguments.imgsz, "--json"]
+    command = [arguments.ringmaster, "bench", "step", "--model", model, "--imgsz", arguments.imgsz]
     command += ["--workers", workers, "--threads", threads, "--batch", batch, "--steps", arguments.steps, *arguments.more]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"{command} failed:\n{run.stderr}")
-    report = json.loads(run.stdout)
+    report = peers.reported(command)
     return report["images_per_second"], report["peak_megabytes"]
 
 
@@ -110,12 +90,7 @@ def main():
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
-    before, after = sys.argv[1:], []
-    if "--" in before:
-        middle = before.index("--")
-        before, after = before[:middle], before[middle + 1 :]
-    arguments = parser.parse_args(before)
-    arguments.more = after
+    arguments, arguments.more = peers.parsed(parser)
     arguments.ringmaster = arguments.ringmaster.resolve()
 
     print("| model | processes x threads | images | PyTorch | ringmaster | ratio | memory | memory | ratio |")

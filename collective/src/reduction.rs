@@ -52,17 +52,11 @@ impl Reduction for F32Sum {
     const ROUNDS_ON_WIRE: bool = false;
 
     fn accumulate(into: &mut [f32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value += f32::from_le_bytes(*word);
-        }
+        for_each(into, bytes, |value, word| *value += f32::from_le_bytes(word));
     }
 
     fn assign(into: &mut [f32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value = f32::from_le_bytes(*word);
-        }
+        for_each(into, bytes, |value, word| *value = f32::from_le_bytes(word));
     }
 
     fn encode(values: &[f32], into: &mut BytesMut) {
@@ -76,8 +70,8 @@ impl Reduction for F32Sum {
 
 /// Sums of `f32` that travel as bfloat16: half the bytes, and 8 of 24 bits of each partial sum.
 ///
-/// All ranks get the same bits, for the owner of a sum takes what it sends; a rank alone sends nothing and rounds nothing. A value above the range of bfloat16,
-/// which is that of `f32` but for the last half unit, becomes infinite.
+/// All ranks get the same bits, for the owner of a sum takes what it sends; a rank alone sends nothing and rounds
+/// nothing. A value above the range of bfloat16, which is that of `f32` but for the last half unit, becomes infinite.
 #[derive(Clone, Copy, Debug)]
 pub struct Bf16Sum;
 
@@ -87,17 +81,11 @@ impl Reduction for Bf16Sum {
     const ROUNDS_ON_WIRE: bool = true;
 
     fn accumulate(into: &mut [f32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value += widened(*word);
-        }
+        for_each(into, bytes, |value, word| *value += widened(word));
     }
 
     fn assign(into: &mut [f32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value = widened(*word);
-        }
+        for_each(into, bytes, |value, word| *value = widened(word));
     }
 
     fn encode(values: &[f32], into: &mut BytesMut) {
@@ -139,17 +127,13 @@ impl Reduction for I32Sum {
     const ROUNDS_ON_WIRE: bool = false;
 
     fn accumulate(into: &mut [i32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value = value.wrapping_add(i32::from_le_bytes(*word));
-        }
+        for_each(into, bytes, |value, word| {
+            *value = value.wrapping_add(i32::from_le_bytes(word))
+        });
     }
 
     fn assign(into: &mut [i32], bytes: &[u8]) {
-        let words = words(bytes, into.len());
-        for (value, word) in into.iter_mut().zip(words) {
-            *value = i32::from_le_bytes(*word);
-        }
+        for_each(into, bytes, |value, word| *value = i32::from_le_bytes(word));
     }
 
     fn encode(values: &[i32], into: &mut BytesMut) {
@@ -161,15 +145,18 @@ impl Reduction for I32Sum {
     }
 }
 
-/// The encoded values in `bytes`, of which there must be `count`.
-fn words<const BYTES: usize>(bytes: &[u8], count: usize) -> &[[u8; BYTES]] {
+/// Meets each value with its encoding; there must be as many of both.
+fn for_each<T, const BYTES: usize>(into: &mut [T], bytes: &[u8], meet: impl Fn(&mut T, [u8; BYTES])) {
     let (words, rest) = bytes.as_chunks();
     assert!(
-        words.len() == count && rest.is_empty(),
-        "{} bytes are not {count} values",
-        bytes.len()
+        words.len() == into.len() && rest.is_empty(),
+        "{} bytes are not {} values",
+        bytes.len(),
+        into.len()
     );
-    words
+    for (value, word) in into.iter_mut().zip(words) {
+        meet(value, *word);
+    }
 }
 
 #[cfg(test)]
