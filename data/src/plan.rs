@@ -187,13 +187,14 @@ impl Plan {
         u64::from(self.config.epochs) * self.batches_per_epoch()
     }
 
-    /// Length of the warm-up in batches: at least 100 where there is one, and 0 where there is none.
+    /// Length of the warm-up in batches, 0 where there is none; at least the last epoch trains without.
+    ///
+    /// # Source
+    /// Ultralytics 8.4; releases before it warmed up for at least 100 batches, however short the epochs.
     pub fn warmup_batches(&self) -> u64 {
-        if self.config.warmup_epochs == 0.0 {
-            return 0;
-        }
-        let batches = self.config.warmup_epochs * self.batches_per_epoch() as f64;
-        (batches.round_ties_even() as u64).max(WARMUP_BATCHES_MIN)
+        let longest = f64::from(self.config.epochs - 1);
+        let batches = self.config.warmup_epochs.min(longest) * self.batches_per_epoch() as f64;
+        batches.round_ties_even() as u64
     }
 
     /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows from 1 over
@@ -403,8 +404,6 @@ fn check(config: &PlanConfig) -> Result<(), PlanError> {
 
 /// The network's coarsest cell in pixels.
 const STRIDE: usize = 32;
-/// A warm-up of fewer batches would raise the learning rate too fast on small datasets.
-const WARMUP_BATCHES_MIN: u64 = 100;
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

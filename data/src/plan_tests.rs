@@ -131,7 +131,7 @@ fn random_access_gives_what_walking_gives() {
 
 #[test]
 fn accumulation_grows_from_one_to_the_nominal_batch_over_the_warm_up() {
-    // 205 samples in batches of 16: 13 batches per epoch, 39 in three epochs, so the floor of 100 batches holds.
+    // 205 samples in batches of 16: 13 batches per epoch, 39 in three epochs.
     let plan = Plan::new(PlanConfig {
         warmup_epochs: 3.0,
         epochs: 20,
@@ -139,24 +139,44 @@ fn accumulation_grows_from_one_to_the_nominal_batch_over_the_warm_up() {
     })
     .unwrap();
     assert_eq!(plan.batches_per_epoch(), 13);
-    assert_eq!(plan.warmup_batches(), 100);
-    // 1 + 3 * batch / 100, rounded half to even: 1.48 1.51 2.47 2.5 2.53 3.49 3.52 4.
+    assert_eq!(plan.warmup_batches(), 39);
+    // 1 + 3 * batch / 39, rounded half to even: 1.46 1.54 2.46 2.54 3.46 3.54 4.
     for (batch, expected) in [
         (0, 1),
-        (16, 1),
-        (17, 2),
-        (49, 2),
-        (50, 2),
-        (51, 3),
-        (83, 3),
-        (84, 4),
-        (100, 4),
+        (6, 1),
+        (7, 2),
+        (19, 2),
+        (20, 3),
+        (32, 3),
+        (33, 4),
+        (39, 4),
         (900, 4),
     ] {
         assert_eq!(plan.accumulate(batch), expected, "batch {batch}");
     }
-    assert_eq!(plan.steps_per_epoch(0), 13, "one batch per step at first");
+    let first_epochs = [0, 1, 2, 3].map(|epoch| plan.steps_per_epoch(epoch));
+    assert_eq!(
+        first_epochs,
+        [10, 5, 4, 3],
+        "more batches a step as the warm-up goes on"
+    );
     assert_eq!(plan.steps_per_epoch(19), 3, "13 batches: four, four and five");
+}
+
+#[test]
+fn the_last_epoch_is_never_warm_up() {
+    let warmup = |epochs: u32, warmup_epochs: f64| {
+        let config = PlanConfig {
+            epochs,
+            warmup_epochs,
+            ..config(205, 16)
+        };
+        Plan::new(config).unwrap().warmup_batches()
+    };
+    assert_eq!(warmup(20, 0.5), 6, "6.5 batches, rounded half to even");
+    assert_eq!(warmup(4, 3.0), 39);
+    assert_eq!(warmup(3, 3.0), 26);
+    assert_eq!(warmup(1, 3.0), 0);
 }
 
 #[test]

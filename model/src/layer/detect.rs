@@ -40,7 +40,7 @@ impl Detect {
         let box_outputs = 4 * DISTANCE_BINS;
         let boxes = declare_branches(inputs, |level, channels, _| {
             let widths = [channels, box_width, box_outputs];
-            Branch::declare(declaration, &format!("{scope}.cv2.{level}"), widths, 1.0)
+            Branch::declare(declaration, &format!("{scope}.cv2.{level}"), widths, BOX_BIAS)
         });
         let class_branches = declare_branches(inputs, |level, channels, stride| {
             let widths = [channels, class_width, classes];
@@ -215,6 +215,12 @@ fn class_bias(classes: usize, stride: usize) -> f32 {
     let cells = (640.0 / stride as f64).powi(2);
     (5.0 / classes as f64 / cells).ln() as f32
 }
+
+/// The bias from which all bins of all distances start; being one value for all, it favours none.
+///
+/// # Source
+/// Ultralytics 8.4; releases before it started from 1.
+const BOX_BIAS: f32 = 2.0;
 
 /// # Shapes
 /// One `[B, C, a_i]` per level to `[B, sum of a_i, C]`

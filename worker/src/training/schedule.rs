@@ -75,7 +75,15 @@ impl Schedule {
         let nominal = recipe.nbs.max(recipe.batch) as usize;
         let iterations = images.div_ceil(nominal) * recipe.epochs as usize;
         let (optimizer, lr0, momentum, warmup_bias_lr) = match recipe.optimizer {
-            OptimizerKind::Auto if iterations > AUTO_ADAMW_ITERATIONS => (Optimizer::MuSgd, 0.01, 0.9, 0.0),
+            OptimizerKind::Auto if iterations > AUTO_ADAMW_ITERATIONS => {
+                // A warm-up ends at the recipe's momentum, also there.
+                let momentum = if plan.warmup_batches() > 0 {
+                    recipe.momentum
+                } else {
+                    0.9
+                };
+                (Optimizer::MuSgd, 0.01, momentum, 0.0)
+            }
             OptimizerKind::Auto => (
                 Optimizer::AdamW { beta1: 0.9 },
                 fitted_learning_rate(classes),
