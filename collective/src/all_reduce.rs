@@ -34,6 +34,9 @@ pub struct AllReduce<'a, R: Reduction> {
     /// ready sends go first.
     finished: VecDeque<Bytes>,
     last_hop: u32,
+    /// Buckets before this one may travel.
+    released: u32,
+    bucket_len: usize,
 }
 
 impl<'a, R: Reduction> AllReduce<'a, R> {
@@ -60,7 +63,38 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             progress: Progress::start(&schedule, group.rank()),
             finished: VecDeque::new(),
             last_hop: world_size.saturating_sub(2) as u32,
+            released: u32::MAX,
+            bucket_len: sizes.bucket_bytes() / R::WIRE_BYTES,
         }
+    }
+
+    /// The same, for values that are not all there yet: no bucket travels before it is [released](Self::release).
+    #[must_use]
+    pub fn held(self) -> Self {
+        Self { released: 0, ..self }
+    }
+
+    /// Lets the first values travel, as many whole buckets as there are among `ready` of them; all when that is all.
+    /// They must not be changed any more.
+    pub fn release(&mut self, ready: usize) {
+        let whole = if ready >= self.values.len() {
+            u32::MAX
+        } else {
+            // Invariant: `Buckets::new` keeps bucket numbers within 32 bits.
+            (ready / self.bucket_len) as u32
+        };
+        self.released = self.released.max(whole);
+    }
+
+    /// All values. Those of buckets that were released are a mixture of own values and sums until the end.
+    pub fn values(&mut self) -> &mut [R::Element] {
+        self.values
+    }
+
+    /// Whether the next segment from the left neighbour can be taken: its bucket was released.
+    pub fn can_receive(&self) -> bool {
+        let awaited = self.progress.awaited();
+        awaited.is_some_and(|transfer| transfer.bucket < self.released)
     }
 
     fn payload(&mut self, transfer: &Transfer) -> Bytes {
@@ -84,7 +118,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
 
 impl<R: Reduction> RingOperation for AllReduce<'_, R> {
     fn next_send(&mut self) -> Option<Segment> {
-        let transfer = self.progress.take_ready()?;
+        let transfer = self.progress.take_ready(self.released)?;
         let payload = self.payload(&transfer);
         Some(Segment::new(self.fence.id(&transfer), payload))
     }
@@ -107,6 +141,6 @@ impl<R: Reduction> RingOperation for AllReduce<'_, R> {
     }
 
     fn is_done(&self) -> bool {
-        self.progress.is_done()
+        self.released == u32::MAX && self.progress.is_done()
     }
 }

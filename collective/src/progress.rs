@@ -22,12 +22,12 @@ impl<C: Chunks> Progress<C> {
         }
     }
 
-    /// Steps to the next send, and gives the one that is ready now, if any.
-    pub(crate) fn take_ready(&mut self) -> Option<Transfer> {
+    /// Steps to the next send, and gives the one that is ready now, if any, of buckets before `released`.
+    pub(crate) fn take_ready(&mut self, released: u32) -> Option<Transfer> {
         let received_before = self.awaited.as_ref().map_or(u64::MAX, |transfer| transfer.tick);
         let ready = self
             .next_send
-            .take_if(|transfer| transfer.after <= received_before)?;
+            .take_if(|transfer| transfer.after <= received_before && transfer.bucket < released)?;
         self.next_send = self.sends.next();
         Some(ready)
     }

@@ -36,8 +36,10 @@ pub(crate) struct Declaration {
     pub(crate) normed: Vec<NormedKernel>,
     /// Names of the tensors that have one row per class.
     pub(crate) class_rows: Vec<String>,
-    kernels: usize,
-    vectors: usize,
+    /// Positions in `layout.parameters`, by `Handle<4>`.
+    pub(crate) kernels: Vec<usize>,
+    /// Positions in `layout.parameters`, by `Handle<1>`.
+    pub(crate) vectors: Vec<usize>,
 }
 
 impl Declaration {
@@ -85,8 +87,8 @@ impl Declaration {
             bound: (1.0 / (fan_in as f64).sqrt()) as f32,
         };
         push(&mut self.layout.parameters, name, &shape, Group::Decay, initial);
-        let handle = Handle(self.kernels);
-        self.kernels += 1;
+        let handle = Handle(self.kernels.len());
+        self.kernels.push(self.places.len());
         self.places.push(Place::Kernel(handle));
         handle
     }
@@ -103,8 +105,8 @@ impl Declaration {
 
     fn vector(&mut self, name: String, shape: [usize; 1], group: Group, initial: Initial) -> Handle<1> {
         push(&mut self.layout.parameters, name, &shape, group, initial);
-        let handle = Handle(self.vectors);
-        self.vectors += 1;
+        let handle = Handle(self.vectors.len());
+        self.vectors.push(self.places.len());
         self.places.push(Place::Vector(handle));
         handle
     }

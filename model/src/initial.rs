@@ -99,7 +99,7 @@ mod tests {
         let layout = layout();
         let state = initial_state(&layout, 0);
         let value = |name: &str| state.parameters[layout.parameter(name).unwrap().range.start];
-        assert_eq!(value("model.22.cv2.1.2.bias"), 1.0);
+        assert_eq!(value("model.22.cv2.1.2.bias"), 2.0);
         let expected = (5.0 / 80.0 / (640.0_f32 / 16.0).powi(2)).ln();
         assert!((value("model.22.cv3.1.2.bias") - expected).abs() < 1e-5);
         assert_eq!(value("model.0.bn.weight"), 1.0);

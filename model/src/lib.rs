@@ -34,6 +34,7 @@ pub mod metric;
 pub mod nms;
 pub mod onnx;
 pub mod orthogonal;
+pub mod outlet;
 pub mod table;
 pub mod target;
 pub mod weights;

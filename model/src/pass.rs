@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use burn::tensor::{Device, Gradients, Tensor, TensorData, module::batch_norm_train};
 
 use crate::declare::{Declaration, Handle, NormedKernel, Place};
-use crate::fused::norm_silu;
+use crate::fused::{norm_silu, tap};
 use crate::layout::TensorSpec;
+use crate::outlet::Outlet;
 
 /// Added to the variance before its root is taken.
 ///
@@ -118,18 +119,18 @@ pub(crate) enum Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Returns a kernel, within the autodiff graph when training.
-    pub(crate) fn kernel(&self, handle: Handle<4>) -> Tensor<4> {
+    /// Returns the kernel that a layer applies to `x`, within the autodiff graph when training.
+    pub(crate) fn kernel(&self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
         match self {
-            Pass::Train(training) => training.kernel(handle),
+            Pass::Train(training) => training.kernel(handle, x),
             Pass::Infer(loaded) => loaded.kernels[handle.0].clone().inner(),
         }
     }
 
-    /// Returns a vector, within the autodiff graph when training.
-    pub(crate) fn vector(&self, handle: Handle<1>) -> Tensor<1> {
+    /// Returns the vector that a layer applies to `x`, within the autodiff graph when training.
+    pub(crate) fn vector(&self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
         match self {
-            Pass::Train(training) => training.loaded.vectors[handle.0].clone(),
+            Pass::Train(training) => training.vector(handle, x),
             Pass::Infer(loaded) => loaded.vectors[handle.0].clone().inner(),
         }
     }
@@ -138,7 +139,10 @@ impl Pass<'_> {
 /// A training pass and the statistics that it has met.
 #[derive(Debug)]
 pub(crate) struct Training<'a> {
+    declaration: &'a Declaration,
     loaded: &'a Loaded,
+    /// Where gradients go, if not to burn's container of them.
+    outlet: Option<&'a Outlet>,
     /// By index of the normalisation, whatever the order of execution.
     seen: Vec<Option<NormStatistics>>,
 }
@@ -155,15 +159,31 @@ pub(crate) struct NormStatistics {
 }
 
 impl<'a> Training<'a> {
-    pub(crate) fn new(loaded: &'a Loaded) -> Self {
+    pub(crate) fn new(declaration: &'a Declaration, loaded: &'a Loaded, outlet: Option<&'a Outlet>) -> Self {
         Self {
+            declaration,
             loaded,
+            outlet,
             seen: loaded.folded.iter().map(|_| None).collect(),
         }
     }
 
-    pub(crate) fn kernel(&self, handle: Handle<4>) -> Tensor<4> {
-        self.loaded.kernels[handle.0].clone()
+    pub(crate) fn kernel(&self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
+        let kernel = self.loaded.kernels[handle.0].clone();
+        self.tapped(kernel, self.declaration.kernels[handle.0], x)
+    }
+
+    fn vector(&self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
+        let vector = self.loaded.vectors[handle.0].clone();
+        self.tapped(vector, self.declaration.vectors[handle.0], x)
+    }
+
+    /// Returns a parameter whose gradient goes to the outlet, if there is one, as soon as the layer's is computed.
+    fn tapped<const D: usize>(&self, parameter: Tensor<D>, position: usize, x: &Tensor<4>) -> Tensor<D> {
+        match self.outlet {
+            Some(outlet) => tap(parameter, x.clone(), position, outlet.clone()),
+            None => parameter,
+        }
     }
 
     /// Normalises with the mean and the biased variance of `x` itself, keeps both, and applies SiLU.
@@ -172,7 +192,7 @@ impl<'a> Training<'a> {
     /// `[B, C, H, W]` to the same
     pub(crate) fn norm_silu(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
         let count = values_per_channel(&x);
-        let [gamma, beta] = self.affine(tensors);
+        let [gamma, beta] = self.affine(tensors, &x);
         let (output, mean, variance) = norm_silu(x, gamma, beta, NORM_EPSILON);
         self.keep(tensors, mean, variance, count);
         output
@@ -181,14 +201,14 @@ impl<'a> Training<'a> {
     /// As [`norm_silu`](Self::norm_silu), without SiLU.
     pub(crate) fn norm(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
         let count = values_per_channel(&x);
-        let [gamma, beta] = self.affine(tensors);
+        let [gamma, beta] = self.affine(tensors, &x);
         let normed = batch_norm_train(x, gamma, beta, NORM_EPSILON);
         self.keep(tensors, normed.mean, normed.variance, count);
         normed.output
     }
 
-    fn affine(&self, tensors: NormedKernel) -> [Tensor<1>; 2] {
-        [tensors.gamma, tensors.beta].map(|handle| self.loaded.vectors[handle.0].clone())
+    fn affine(&self, tensors: NormedKernel, x: &Tensor<4>) -> [Tensor<1>; 2] {
+        [tensors.gamma, tensors.beta].map(|handle| self.vector(handle, x))
     }
 
     fn keep(&mut self, tensors: NormedKernel, mean: Tensor<1>, variance: Tensor<1>, count: usize) {

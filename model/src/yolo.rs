@@ -15,6 +15,7 @@ use crate::kind::ModelKind;
 use crate::layout::{FlatState, Layout};
 use crate::loss::{LossGains, SlotLoss};
 use crate::network::Network;
+use crate::outlet::Outlet;
 use crate::pass::{Loaded, NormStatistics, Pass, Training};
 use crate::target::Target;
 
@@ -134,8 +135,21 @@ impl Yolo {
     /// # Panics
     /// If no state is loaded, or on another shape.
     pub fn train_forward(&self, images: Tensor<4>) -> (HeadOutput, BatchStatistics) {
+        self.forward(images, None)
+    }
+
+    /// As [`train_forward`](Self::train_forward), for a backward pass that hands gradients on as it finishes them:
+    /// [`gradient`](Self::gradient) then has none. A parameter that the loss does not depend on is never handed on.
+    ///
+    /// # Panics
+    /// If no state is loaded, or on another shape.
+    pub fn train_forward_into(&self, images: Tensor<4>, outlet: &Outlet) -> (HeadOutput, BatchStatistics) {
+        self.forward(images, Some(outlet))
+    }
+
+    fn forward(&self, images: Tensor<4>, outlet: Option<&Outlet>) -> (HeadOutput, BatchStatistics) {
         check_shape(&images);
-        let mut pass = Pass::Train(Training::new(self.loaded()));
+        let mut pass = Pass::Train(Training::new(&self.declaration, self.loaded(), outlet));
         let frozen = self.frozen.layers;
         let output = self
             .network

@@ -204,6 +204,49 @@ fn a_gradient_lies_at_its_tensors_range_and_missing_ones_are_zero() {
 }
 
 #[test]
+fn gradients_that_are_handed_on_are_the_same_and_those_of_the_first_layer_come_last() {
+    for name in ["yolov8n", "yolo11n"] {
+        let (yolo, _) = detector(name);
+        let (output, _) = yolo.train_forward(pictures(&yolo));
+        let expected = yolo.gradient(objective(&output).backward());
+
+        let (sender, handed_on) = std::sync::mpsc::channel();
+        let outlet = Outlet::new(move |tensor, gradient| sender.send((tensor, gradient)).unwrap());
+        let (output, _) = yolo.train_forward_into(pictures(&yolo), &outlet);
+        let left = yolo.gradient(objective(&output).backward());
+        outlet.flush();
+        drop((output, outlet));
+        assert!(
+            left.iter().all(|&value| value == 0.0),
+            "{name}: some went elsewhere"
+        );
+
+        let mut gradient = vec![None; expected.len()];
+        let parameters = &yolo.layout().parameters;
+        let mut order = Vec::new();
+        for (tensor, values) in handed_on {
+            order.push(parameters[tensor].name.as_str());
+            for (place, value) in gradient[parameters[tensor].range.clone()].iter_mut().zip(values) {
+                assert_eq!(*place, None, "{name}: {} came twice", parameters[tensor].name);
+                *place = Some(value);
+            }
+        }
+        let gradient: Option<Vec<f32>> = gradient.into_iter().collect();
+        assert!(gradient.as_ref() == Some(&expected), "{name}: another gradient");
+        let (first, last) = (&order[..12], &order[order.len() - 3..]);
+        let head = parameters.last().unwrap().name[..9].to_owned();
+        assert!(
+            first.iter().all(|name| name.starts_with(&head)),
+            "{name}: {first:?}"
+        );
+        assert!(
+            last.iter().all(|name| name.starts_with("model.0.")),
+            "{name}: {last:?}"
+        );
+    }
+}
+
+#[test]
 fn neither_repeating_nor_the_number_of_threads_changes_a_bit() {
     for name in ["yolov8n", "yolo11n"] {
         check_bits(name);

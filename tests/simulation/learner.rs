@@ -4,6 +4,7 @@ use std::io;
 
 use data::{LoaderError, Plan, SampleId, SlotBatch, SlotJob, ValBatch, ValJob};
 use model::layout::{FlatState, Group, Initial, Layout, TensorSpec};
+use model::outlet::Outlet;
 use proto::{DatasetCard, Fingerprint, ModelCard, Recipe};
 use worker::compute::{Cards, Desk, Engine, Opened, work};
 use worker::prepare::plan_config;
@@ -156,7 +157,7 @@ impl Learner for Bowl {
         self.parameters = parameters.to_vec();
     }
 
-    fn contribute(&mut self, batch: &SlotBatch) -> Contribution {
+    fn contribute(&mut self, batch: &SlotBatch, _outlet: Option<&Outlet>) -> Contribution {
         let contributed = Fact::Contributed {
             step: batch.step,
             slot: batch.slot,

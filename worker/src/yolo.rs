@@ -10,6 +10,7 @@ use model::loss::LossGains;
 use model::metric::match_detections;
 use model::nms::{Detection, NmsConfig, nms};
 use model::orthogonal::orthogonalise;
+use model::outlet::Outlet;
 use model::target::Target;
 use model::weights::{self, Metadata};
 use model::yolo::Yolo;
@@ -84,14 +85,25 @@ impl YoloLearner {
             .collect()
     }
 
-    fn slot(&self, batch: &SlotBatch) -> Contribution {
+    fn slot(&self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution {
         let side = batch.size as usize;
         let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
-        let (output, statistics) = self.yolo.train_forward(images);
+        let (output, statistics) = match outlet {
+            Some(outlet) => self.yolo.train_forward_into(images, outlet),
+            None => self.yolo.train_forward(images),
+        };
         let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
         let loss = self.yolo.loss(&output, &targets, &self.gains);
+        let gradients = loss.total.backward();
+        let gradient = match outlet {
+            Some(outlet) => {
+                outlet.flush();
+                Vec::new()
+            }
+            None => self.yolo.gradient(gradients),
+        };
         Contribution {
-            gradient: self.yolo.gradient(loss.total.backward()),
+            gradient,
             statistics: statistics.into_vec(),
             losses: loss.sums,
             normaliser: loss.normaliser,
@@ -133,8 +145,8 @@ impl Learner for YoloLearner {
         self.yolo.load(parameters, buffers);
     }
 
-    fn contribute(&mut self, batch: &SlotBatch) -> Contribution {
-        on_pool(self.yolo.device(), || self.slot(batch))
+    fn contribute(&mut self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution {
+        on_pool(self.yolo.device(), || self.slot(batch, outlet))
     }
 
     fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {

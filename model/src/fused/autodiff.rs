@@ -1,16 +1,36 @@
 //! How the fused operations take part in the autodiff graph: one node each, with a backward of its own.
 
 use burn::backend::AutodiffBackend;
+use burn::backend::TensorMetadata;
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::read_sync;
 
 use super::FusedOps;
+use crate::outlet::Outlet;
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn tap(
+        parameter: FloatTensor<Self>,
+        beside: FloatTensor<Self>,
+        position: usize,
+        outlet: Outlet,
+    ) -> FloatTensor<Self> {
+        let prepared = Tap
+            .prepare::<C>([parameter.node(), beside.node()])
+            .compute_bound()
+            .stateful();
+        let parameter = parameter.into_primitive();
+        match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish(TapState { position, outlet }, parameter),
+            OpsKind::UnTracked(prepared) => prepared.finish(parameter),
+        }
+    }
+
     fn convolve(
         x: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
@@ -92,6 +112,30 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
         };
         (output, Self::from_inner(mean), Self::from_inner(variance))
+    }
+}
+
+#[derive(Debug)]
+struct Tap;
+
+#[derive(Clone, Debug)]
+struct TapState {
+    position: usize,
+    outlet: Outlet,
+}
+
+impl<B: FusedOps> Backward<B, 2> for Tap {
+    type State = TapState;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let TapState { position, outlet } = ops.state;
+        let values = gradient.shape().num_elements();
+        outlet.hand_on(position, values, move || {
+            // Invariant: all tensors of this crate are f32, and a device that fails to be read has failed the step.
+            let data = read_sync(B::float_into_data(gradient)).expect("a gradient can be read");
+            data.try_into_vec().expect("f32 values")
+        });
     }
 }
 

@@ -25,6 +25,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
+use crate::outlet::Outlet;
+
 /// Convolution without bias.
 ///
 /// # Shapes
@@ -73,6 +75,23 @@ pub(crate) fn norm_silu(
     )
 }
 
+/// A parameter as it is. Its gradient goes to `outlet`, as that of the tensor at `position`, and nowhere else: when the
+/// backward pass comes to what was computed from `beside`, for burn goes by the depth of the graph, and a parameter alone has
+/// none.
+pub(crate) fn tap<const D: usize>(
+    parameter: Tensor<D>,
+    beside: Tensor<4>,
+    position: usize,
+    outlet: Outlet,
+) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::tap(
+        parameter.into_dispatch(),
+        beside.into_dispatch(),
+        position,
+        outlet,
+    ))
+}
+
 /// The operations by backend. Those named `*_gradient` are for the backward pass and not differentiable.
 #[backend_extension(
     Autodiff,
@@ -81,6 +100,16 @@ pub(crate) fn norm_silu(
     Cube: cfg(any(feature = "wgpu", feature = "cuda"))
 )]
 pub(crate) trait FusedOps: Backend {
+    /// See [`tap`]; nothing without autodiff.
+    fn tap(
+        parameter: FloatTensor<Self>,
+        _beside: FloatTensor<Self>,
+        _position: usize,
+        _outlet: Outlet,
+    ) -> FloatTensor<Self> {
+        parameter
+    }
+
     /// See [`convolve`].
     fn convolve(
         x: FloatTensor<Self>,

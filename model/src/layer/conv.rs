@@ -78,7 +78,7 @@ impl Conv {
     pub(crate) fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
         match pass {
             Pass::Train(training) => {
-                let kernel = training.kernel(self.tensors.kernel);
+                let kernel = training.kernel(self.tensors.kernel, &x);
                 let y = match self.reach {
                     Reach::All => fused::convolve(x, kernel, self.stride, self.padding),
                     Reach::Own(_) => fused::depthwise(x, kernel),
@@ -146,10 +146,11 @@ impl Projection {
     /// # Shapes
     /// `[B, in, H, W]` to `[B, out, H, W]`
     pub(crate) fn forward(&self, x: Tensor<4>, pass: &Pass<'_>) -> Tensor<4> {
-        let bias = pass.vector(self.bias);
+        let bias = pass.vector(self.bias, &x);
         let channels = bias.dims()[0];
         let bias = bias.reshape([1, channels, 1, 1]);
-        fused::convolve(x, pass.kernel(self.kernel), 1, 0) + bias
+        let kernel = pass.kernel(self.kernel, &x);
+        fused::convolve(x, kernel, 1, 0) + bias
     }
 
     /// Appends the operation to an export.

@@ -18,6 +18,8 @@ use collective::{
     RingOperation,
 };
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use self::links::RingLinks;
 use crate::pulse::Pulse;
 
@@ -69,6 +71,55 @@ impl Ring {
         let operation = self.operation(step);
         let mut all_reduce = AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool);
         drive(&mut self.links, &mut all_reduce, &self.pulse).await
+    }
+
+    /// As [`sum`](Self::sum), of values that come while it is under way. What `arriving` brings goes to `take` with all
+    /// values; it returns how many of the first are final, and changes none of these any more.
+    ///
+    /// When `arriving` ends, or brings `None`, before all are final, the sum ends unfinished: this rank has given up its part.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    pub async fn sum_arriving<R: Reduction, T>(
+        &mut self,
+        step: u64,
+        values: &mut [R::Element],
+        arriving: &mut UnboundedReceiver<Option<T>>,
+        mut take: impl FnMut(T, &mut [R::Element]) -> usize,
+    ) -> Result<(), CollectiveError> {
+        let operation = self.operation(step);
+        let all = values.len();
+        let mut all_reduce =
+            AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool).held();
+        self.links.check()?;
+        let mut is_final = false;
+        loop {
+            while let Some(segment) = all_reduce.next_send() {
+                self.links.send(segment).await?;
+            }
+            if all_reduce.is_done() {
+                return Ok(());
+            }
+            let can_receive = all_reduce.can_receive();
+            self.pulse.wait_for_left(is_final);
+            let segment = tokio::select! {
+                // A simulation has one order of everything.
+                biased;
+                arrived = arriving.recv(), if !is_final => {
+                    let Some(Some(arrived)) = arrived else {
+                        return Ok(());
+                    };
+                    let ready = take(arrived, all_reduce.values());
+                    is_final = ready >= all;
+                    all_reduce.release(ready);
+                    continue;
+                }
+                segment = self.links.receive(), if can_receive => segment,
+            };
+            self.pulse.wait_for_left(false);
+            all_reduce.on_segment(segment?)?;
+            self.pulse.progress();
+        }
     }
 
     /// Returns the blobs of all ranks in rank order.

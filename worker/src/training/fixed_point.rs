@@ -15,8 +15,6 @@
 //! `2^(E - 127) <= |v| < 2^(E - 126)`. 0 is a tensor of zeros (or of subnormals, which count as zeros here), 255
 //! one with an infinity or a NaN.
 
-use std::ops::Range;
-
 /// Bits of room above the first magnitude of a tensor.
 ///
 /// # Source
@@ -162,14 +160,9 @@ pub fn decode(sums: &[i32], values: &mut [f32], exponent: u8, bits: u32) {
     }
 }
 
-/// Returns the wrapping sum of `values[range]` for each range: equal before and after an all-reduce.
-pub fn checksums(values: &[i32], ranges: &[Range<usize>]) -> Vec<i32> {
-    let sum = |range: &Range<usize>| {
-        values[range.clone()]
-            .iter()
-            .fold(0_i32, |sum, &value| sum.wrapping_add(value))
-    };
-    ranges.iter().map(sum).collect()
+/// Returns the wrapping sum of some lanes: what ranks put in adds up to what comes out of an all-reduce.
+pub fn checksum(lanes: &[i32]) -> i32 {
+    lanes.iter().fold(0_i32, |sum, &lane| sum.wrapping_add(lane))
 }
 
 /// Returns `2^(bits - e)`: exact, and within the range of `f64` for all exponents.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use collective::{Bf16Sum, CollectiveError, F32Sum};
 use model::layout::{Group, Layout};
 
+use super::places::Places;
 use crate::ring::Ring;
 
 /// The two vectors that travel instead of one.
@@ -20,13 +21,16 @@ pub(super) struct Halved {
 }
 
 impl Halved {
-    pub(super) fn new(layout: &Layout) -> Self {
+    pub(super) fn new(layout: &Layout, places: &Places) -> Self {
         let mut kernels: Vec<Range<usize>> = Vec::new();
-        let tensors = layout.parameters.iter();
-        for tensor in tensors.filter(|tensor| tensor.group == Group::Decay) {
+        // In the order of the lanes.
+        for (tensor, lanes) in layout.parameters.iter().zip(&places.tensors).rev() {
+            if tensor.group != Group::Decay {
+                continue;
+            }
             match kernels.last_mut() {
-                Some(last) if last.end == tensor.range.start => last.end = tensor.range.end,
-                _ => kernels.push(tensor.range.clone()),
+                Some(last) if last.end == lanes.start => last.end = lanes.end,
+                _ => kernels.push(lanes.clone()),
             }
         }
         Self {

@@ -3,6 +3,7 @@
 use data::{SlotBatch, ValBatch};
 use model::frozen::Frozen;
 use model::layout::Layout;
+use model::outlet::Outlet;
 
 use super::records::Evaluation;
 use super::sum::Contribution;
@@ -23,8 +24,9 @@ pub trait Learner {
     /// Takes the parameters and buffers to compute with from now on, in layout order.
     fn load(&mut self, parameters: &[f32], buffers: &[f32]);
 
-    /// Returns what a slot adds to its step: a pure function of what was loaded and of the batch.
-    fn contribute(&mut self, batch: &SlotBatch) -> Contribution;
+    /// Returns what a slot adds to its step: a pure function of what was loaded and of the batch. Where it is given an
+    /// outlet, gradients may go there as they are finished, each tensor's once, and are then not in what is returned.
+    fn contribute(&mut self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution;
 
     /// Returns losses and evidence of a validation batch, with the loaded running statistics.
     fn evaluate(&mut self, batch: &ValBatch) -> Evaluation;

@@ -26,11 +26,14 @@ pub mod state;
 pub mod sum;
 
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
 
 use collective::CollectiveError;
 use data::{Plan, SlotBatch, StepPlan};
 use model::layout::{Layout, TensorSpec};
 use proto::{Activity, Recipe};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{debug, info, warn};
 
 use self::fixed_point::NOT_FINITE;
@@ -39,7 +42,7 @@ use self::optimizer::Inputs;
 use self::schedule::{Rates, Schedule};
 use self::source::{SlotBatches, Source};
 use self::state::State;
-use self::sum::{Control, StepSum, Totals, Unsettled};
+use self::sum::{Arrival, Control, Feed, StepSum, Totals, Unsettled};
 use crate::replica::Replica;
 use crate::report::Reporter;
 use crate::ring::Ring;
@@ -280,18 +283,14 @@ impl<'a> Training<'a> {
                 if batches.len() == index {
                     batches.push(self.next_batch(step)?);
                 }
-                let contribution = self.parts.learner.contribute(&batches[index]);
-                self.parts.reporter.worked();
-                self.sum
-                    .add(batches[index].slot, &contribution, &self.state.exponents);
+                if index + 1 < own {
+                    let contribution = self.parts.learner.contribute(&batches[index], None);
+                    self.parts.reporter.worked();
+                    self.sum
+                        .add(batches[index].slot, &contribution, &self.state.exponents);
+                }
             }
-            self.parts.ring.wait_for(self.parts.signals.resumed()).await;
-            self.sum.set_control(self.requests());
-            let exchanged = self.sum.exchange(step.step, &mut self.parts.ring).await;
-            exchanged.map_err(|source| TrainingError::Ring {
-                step: step.step,
-                source,
-            })?;
+            self.exchange(step.step, batches.last()).await?;
             match self.sum.settle(step.slots.len(), &self.state.exponents) {
                 Ok(totals) => return Ok(totals),
                 Err(unsettled) => reason = self.resolve(step.step, unsettled),
@@ -305,16 +304,40 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Returns what this process is asked to do.
-    fn requests(&self) -> Control {
-        let signals = self.parts.signals;
-        let next = self.parts.ring.group().generation().0 + 1;
-        Control {
-            stop: u32::from(signals.is_stopping()),
-            checkpoint: u32::from(signals.is_checkpoint_wanted()),
-            switch: u32::from(signals.next_generation() == next),
-            busy: u32::from(self.parts.reporter.is_range_under_way()),
-        }
+    /// Computes this rank's last slot, if it has one, while what is known of its gradient is summed up with the peers'.
+    async fn exchange(&mut self, step: u64, last: Option<&SlotBatch>) -> Result<(), TrainingError> {
+        let Parts {
+            learner,
+            reporter,
+            ring,
+            signals,
+            ..
+        } = &mut self.parts;
+        ring.wait_for(signals.resumed()).await;
+        let next = ring.group().generation().0 + 1;
+        let overlaps = ring.group().world_size() > 1;
+        let (feed, arriving) = Feed::new();
+        let compute = move || {
+            if let Some(batch) = last {
+                let outlet = feed.outlet();
+                let contribution = learner.contribute(batch, overlaps.then_some(&outlet));
+                reporter.worked();
+                feed.tell(Arrival::Slot(batch.slot, contribution));
+            }
+            feed.tell(Arrival::Control(Control {
+                stop: u32::from(signals.is_stopping()),
+                checkpoint: u32::from(signals.is_checkpoint_wanted()),
+                switch: u32::from(signals.next_generation() == next),
+                busy: u32::from(reporter.is_range_under_way()),
+            }));
+        };
+        let exchange = self.sum.exchange(step, ring, arriving, &self.state.exponents);
+        let exchanged = if overlaps {
+            beside(exchange, compute).await
+        } else {
+            before(exchange, compute).await
+        };
+        exchanged.map_err(|source| TrainingError::Ring { step, source })
     }
 
     fn next_batch(&mut self, step: &StepPlan) -> Result<SlotBatch, TrainingError> {
@@ -421,6 +444,25 @@ impl<'a> Training<'a> {
         let group = self.parts.ring.group();
         data::shard(items, group.world_size(), group.rank())
     }
+}
+
+/// Lets `exchange` make progress on a thread of its own while `compute` blocks this one. A runtime of one thread, as a
+/// simulation is, has them one after the other.
+async fn beside<T: Send>(exchange: impl Future<Output = T> + Send, compute: impl FnOnce()) -> T {
+    let runtime = Handle::current();
+    if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return before(exchange, compute).await;
+    }
+    thread::scope(|scope| {
+        let exchange = scope.spawn(move || runtime.block_on(exchange));
+        compute();
+        exchange.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+async fn before<T>(exchange: impl Future<Output = T>, compute: impl FnOnce()) -> T {
+    compute();
+    exchange.await
 }
 
 fn scale_all(values: &mut [f32], factor: f32) {

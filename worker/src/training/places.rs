@@ -7,12 +7,18 @@ use model::layout::Layout;
 use proto::SumKind;
 
 /// Where things lie in the travelling vector: parameters, buffers, records, control word, checksums.
+///
+/// Parameters lie in reverse, the last layer's first: the backward pass finishes them in this order, and what lies first
+/// travels first.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
-    /// Tensors of parameters, then of buffers.
+    /// Lanes of the tensors, in layout order: parameters, then buffers.
     pub(super) tensors: Vec<Range<usize>>,
-    /// Where the buffers begin.
+    /// Number of parameter tensors.
+    pub(super) parameter_tensors: usize,
+    /// Values of all parameters.
     pub(super) parameters: usize,
+    tensors_end: usize,
     slots: usize,
     record_lanes: usize,
     /// What each checksum covers; none for plain sums.
@@ -22,24 +28,20 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
         let parameters = layout.parameters_len();
-        let mut tensors: Vec<_> = layout
-            .parameters
-            .iter()
-            .map(|tensor| tensor.range.clone())
-            .collect();
-        tensors.extend(
-            layout
-                .buffers
-                .iter()
-                .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters),
-        );
+        let in_reverse = (layout.parameters.iter())
+            .map(|tensor| parameters - tensor.range.end..parameters - tensor.range.start);
+        let behind = (layout.buffers.iter())
+            .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters);
+        let tensors: Vec<_> = in_reverse.chain(behind).collect();
         let record_lanes = match kind {
             SumKind::Exact => NUMBERS + tensors.len().div_ceil(MAGNITUDES_PER_LANE),
             SumKind::F32 => NUMBERS,
         };
         let mut places = Self {
             tensors,
+            parameter_tensors: layout.parameters.len(),
             parameters,
+            tensors_end: parameters + layout.buffers_len(),
             slots,
             record_lanes,
             buckets: Vec::new(),
@@ -54,7 +56,17 @@ impl Places {
     }
 
     pub(super) fn tensors_end(&self) -> usize {
-        self.tensors.last().map_or(0, |range| range.end)
+        self.tensors_end
+    }
+
+    /// Where a tensor lies in gradient and statistics, one behind the other in layout order.
+    pub(super) fn values(&self, tensor: usize) -> Range<usize> {
+        let lanes = self.tensors[tensor].clone();
+        if tensor < self.parameter_tensors {
+            self.parameters - lanes.end..self.parameters - lanes.start
+        } else {
+            lanes
+        }
     }
 
     pub(super) fn record(&self, slot: usize) -> Range<usize> {

@@ -8,9 +8,13 @@
 //! A sum is exact (`i32` fixed-point numbers, see [`fixed_point`](super::fixed_point)) or plain `f32`. Plain sums
 //! depend on the partition of the slots in their last bits; exact ones do not.
 
+use std::ops::Range;
+
 use collective::{CollectiveError, F32Sum, I32Sum};
 use model::layout::Layout;
+use model::outlet::Outlet;
 use proto::{SumKind, WireKind};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::fixed_point::{self, Exponents, NOT_FINITE};
 use super::halved::Halved;
@@ -20,7 +24,7 @@ use crate::ring::Ring;
 /// What one slot adds to a step.
 #[derive(Clone, Debug)]
 pub struct Contribution {
-    /// Gradient of the un-normalised loss, in parameter order.
+    /// Gradient of the un-normalised loss, in parameter order; empty where its tensors were handed on before.
     pub gradient: Vec<f32>,
     /// Mean and variance of each BatchNorm over the slot, in buffer order.
     pub statistics: Vec<f32>,
@@ -34,6 +38,51 @@ pub struct Contribution {
     pub unreadable: u32,
 }
 
+/// What the last slot of a rank adds while it is computed, in this order.
+#[derive(Debug)]
+pub enum Arrival {
+    /// The finished gradient of one parameter tensor, by its position in the layout; there may be none.
+    Gradient(usize, Vec<f32>),
+    /// Everything else of a slot, by its index in the step; a rank without slots has none.
+    Slot(u32, Contribution),
+    /// What the rank asks for: the end.
+    Control(Control),
+}
+
+/// The end of what a rank computes for a step: what it tells, the [exchange](StepSum::exchange) takes.
+///
+/// Dropped, it ends that, also where computing has panicked: outlets may live on in burn's graph.
+#[derive(Debug)]
+pub struct Feed(UnboundedSender<Option<Arrival>>);
+
+impl Feed {
+    /// Returns a feed and where it leads to.
+    pub fn new() -> (Self, UnboundedReceiver<Option<Arrival>>) {
+        let (sender, arriving) = unbounded_channel();
+        (Self(sender), arriving)
+    }
+
+    /// Hands something to the exchange; one that has failed does not listen, and says why itself.
+    pub fn tell(&self, arrival: Arrival) {
+        let _ = self.0.send(Some(arrival));
+    }
+
+    /// Returns an outlet for the gradients of a slot.
+    pub fn outlet(&self) -> Outlet {
+        let sender = self.0.clone();
+        Outlet::new(move |tensor, gradient| {
+            // As in `tell`.
+            let _ = sender.send(Some(Arrival::Gradient(tensor, gradient)));
+        })
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let _ = self.0.send(None);
+    }
+}
+
 /// The sums of one step.
 #[derive(Clone, Debug)]
 pub struct StepSum {
@@ -41,6 +90,7 @@ pub struct StepSum {
     lanes: Lanes,
     /// Gradient and statistics after [`StepSum::settle`].
     values: Vec<f32>,
+    slot: SlotTensors,
     bits: u32,
     /// How plain sums travel, when not as they are.
     halved: Option<Halved>,
@@ -113,9 +163,10 @@ impl StepSum {
         };
         let values = vec![0.0; places.tensors_end()];
         Self {
-            places,
             lanes,
             values,
+            slot: SlotTensors::none_of(&places),
+            places,
             bits: fixed_point::bits_for(slots),
             halved: None,
         }
@@ -124,12 +175,13 @@ impl StepSum {
     /// Sets how plain sums travel; exact ones travel as the integers that they are.
     #[must_use]
     pub fn travelling_as(mut self, wire: WireKind, layout: &Layout) -> Self {
-        self.halved = (wire == WireKind::Bf16).then(|| Halved::new(layout));
+        self.halved = (wire == WireKind::Bf16).then(|| Halved::new(layout, &self.places));
         self
     }
 
     /// Sets everything to zero.
     pub fn clear(&mut self) {
+        self.slot = SlotTensors::none_of(&self.places);
         match &mut self.lanes {
             Lanes::Exact(lanes) => lanes.fill(0),
             Lanes::Plain(lanes) => lanes.fill(0.0),
@@ -138,73 +190,77 @@ impl StepSum {
 
     /// Adds slot `index` of the step.
     pub fn add(&mut self, index: u32, slot: &Contribution, exponents: &Exponents) {
-        let numbers = [
-            slot.normaliser,
-            slot.losses[0],
-            slot.losses[1],
-            slot.losses[2],
-            slot.images as f32,
-            slot.unreadable as f32,
-        ];
-        let record = self.places.record(index as usize);
-        let boundary = self.places.parameters;
-        match &mut self.lanes {
-            Lanes::Plain(lanes) => {
-                add_plain(&mut lanes[..boundary], &slot.gradient);
-                add_plain(&mut lanes[boundary..self.places.tensors_end()], &slot.statistics);
-                lanes[record][..NUMBERS].copy_from_slice(&numbers);
-            }
-            Lanes::Exact(lanes) => {
-                let mut magnitudes = Vec::with_capacity(self.places.tensors.len());
-                for (tensor, range) in self.places.tensors.iter().enumerate() {
-                    let values = match range.start.checked_sub(boundary) {
-                        None => &slot.gradient[range.clone()],
-                        Some(start) => &slot.statistics[start..range.end - boundary],
-                    };
-                    let magnitude = fixed_point::magnitude(values);
-                    let exponent = exponents.of(tensor);
-                    // One that does not fit makes the step be redone, whatever its sum would be.
-                    if magnitude <= exponent {
-                        fixed_point::add(&mut lanes[range.clone()], values, exponent, self.bits);
-                    }
-                    magnitudes.push(magnitude);
-                }
-                let record = &mut lanes[record];
-                for (lane, number) in record.iter_mut().zip(numbers) {
-                    *lane = number.to_bits() as i32;
-                }
-                pack(&magnitudes, &mut record[NUMBERS..]);
-            }
+        let (mut adder, lanes) = self.adder(exponents);
+        match lanes {
+            Lanes::Exact(lanes) => adder.add_slot(lanes, index, slot),
+            Lanes::Plain(lanes) => adder.add_slot(lanes, index, slot),
         }
     }
 
-    /// Sets what this rank asks for.
-    pub fn set_control(&mut self, control: Control) {
-        let values = [control.stop, control.checkpoint, control.switch, control.busy];
-        for (lane, value) in self.places.control().zip(values) {
-            match &mut self.lanes {
-                Lanes::Exact(lanes) => lanes[lane] = value as i32,
-                Lanes::Plain(lanes) => lanes[lane] = value as f32,
-            }
-        }
-    }
-
-    /// Replaces this rank's sums by those over all ranks.
+    /// Adds what `arriving` brings, and replaces this rank's sums by those over all ranks. Buckets travel as soon as
+    /// their gradients have arrived.
     ///
     /// # Errors
     /// When the ring breaks; the sums are then lost.
-    pub async fn exchange(&mut self, step: u64, ring: &mut Ring) -> Result<(), CollectiveError> {
-        match &mut self.lanes {
-            Lanes::Exact(lanes) => {
-                let (payload, checks) = lanes.split_at_mut(self.places.checks().start);
-                checks.copy_from_slice(&fixed_point::checksums(payload, &self.places.buckets));
-                ring.sum::<I32Sum>(step, lanes).await
-            }
-            Lanes::Plain(lanes) => match &mut self.halved {
-                Some(halved) => halved.exchange(step, ring, lanes).await,
-                None => ring.sum::<F32Sum>(step, lanes).await,
-            },
+    pub async fn exchange(
+        &mut self,
+        step: u64,
+        ring: &mut Ring,
+        mut arriving: UnboundedReceiver<Option<Arrival>>,
+        exponents: &Exponents,
+    ) -> Result<(), CollectiveError> {
+        if let Some(mut halved) = self.halved.take() {
+            let exchanged = self
+                .exchange_halved(&mut halved, step, ring, arriving, exponents)
+                .await;
+            self.halved = Some(halved);
+            return exchanged;
         }
+        let (mut adder, lanes) = self.adder(exponents);
+        match lanes {
+            Lanes::Exact(lanes) => {
+                let take = |arrival, lanes: &mut [i32]| adder.take(arrival, lanes);
+                ring.sum_arriving::<I32Sum, _>(step, lanes, &mut arriving, take)
+                    .await
+            }
+            Lanes::Plain(lanes) => {
+                let take = |arrival, lanes: &mut [f32]| adder.take(arrival, lanes);
+                ring.sum_arriving::<F32Sum, _>(step, lanes, &mut arriving, take)
+                    .await
+            }
+        }
+    }
+
+    /// Everything at once: kernels and the rest travel one after the other.
+    async fn exchange_halved(
+        &mut self,
+        halved: &mut Halved,
+        step: u64,
+        ring: &mut Ring,
+        mut arriving: UnboundedReceiver<Option<Arrival>>,
+        exponents: &Exponents,
+    ) -> Result<(), CollectiveError> {
+        let (mut adder, Lanes::Plain(lanes)) = self.adder(exponents) else {
+            unreachable!("exact sums travel as they are")
+        };
+        while let Some(Some(arrival)) = arriving.recv().await {
+            if adder.take(arrival, lanes) == lanes.len() {
+                return halved.exchange(step, ring, lanes).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn adder<'a>(&'a mut self, exponents: &'a Exponents) -> (Adder<'a>, &'a mut Lanes) {
+        let adder = Adder {
+            places: &self.places,
+            slot: &mut self.slot,
+            exponents,
+            bits: self.bits,
+            ready: 0,
+            checked: 0,
+        };
+        (adder, &mut self.lanes)
     }
 
     /// Checks the sums over all ranks and returns the totals of a step of `slots` slots; then
@@ -215,16 +271,16 @@ impl StepSum {
     pub fn settle(&mut self, slots: usize, exponents: &Exponents) -> Result<Totals, Unsettled> {
         let magnitudes = match &self.lanes {
             Lanes::Plain(lanes) => {
-                self.values.copy_from_slice(&lanes[..self.places.tensors_end()]);
+                for (tensor, range) in self.places.tensors.iter().enumerate() {
+                    self.values[self.places.values(tensor)].copy_from_slice(&lanes[range.clone()]);
+                }
                 Vec::new()
             }
             Lanes::Exact(lanes) => {
                 let (payload, checks) = lanes.split_at(self.places.checks().start);
-                let expected = fixed_point::checksums(payload, &self.places.buckets);
-                if let Some(bucket) = checks
-                    .iter()
-                    .zip(expected)
-                    .position(|(&sent, arrived)| sent != arrived)
+                let arrived = |bucket: &Range<usize>| fixed_point::checksum(&payload[bucket.clone()]);
+                if let Some(bucket) = (checks.iter().zip(&self.places.buckets))
+                    .position(|(&sent, bucket)| sent != arrived(bucket))
                 {
                     return Err(Unsettled::Damaged { bucket });
                 }
@@ -234,7 +290,7 @@ impl StepSum {
                         return Err(Unsettled::DoesNotFit { magnitudes });
                     }
                     for (tensor, range) in self.places.tensors.iter().enumerate() {
-                        let values = &mut self.values[range.clone()];
+                        let values = &mut self.values[self.places.values(tensor)];
                         fixed_point::decode(&lanes[range.clone()], values, exponents.of(tensor), self.bits);
                     }
                 }
@@ -317,10 +373,191 @@ impl StepSum {
     }
 }
 
-fn add_plain(into: &mut [f32], values: &[f32]) {
-    assert_eq!(into.len(), values.len(), "a contribution has the layout's length");
-    for (sum, value) in into.iter_mut().zip(values) {
-        *sum += value;
+/// The tensors of the slot that is being added.
+#[derive(Clone, Debug)]
+struct SlotTensors {
+    /// Which have been added.
+    are_added: Vec<bool>,
+    /// Their magnitudes; of no use in plain sums.
+    magnitudes: Vec<u8>,
+}
+
+impl SlotTensors {
+    fn none_of(places: &Places) -> Self {
+        Self {
+            are_added: vec![false; places.tensors.len()],
+            magnitudes: vec![0; places.tensors.len()],
+        }
+    }
+}
+
+/// Adds to lanes that are lent to it.
+struct Adder<'a> {
+    places: &'a Places,
+    slot: &'a mut SlotTensors,
+    exponents: &'a Exponents,
+    bits: u32,
+    /// Lanes at the front whose gradients have arrived.
+    ready: usize,
+    /// Buckets whose checksums are set.
+    checked: usize,
+}
+
+impl Adder<'_> {
+    /// Adds what has arrived, and returns how many lanes at the front are final.
+    fn take<L: Lane>(&mut self, arrival: Arrival, lanes: &mut [L]) -> usize {
+        match arrival {
+            Arrival::Gradient(tensor, values) => {
+                self.add_tensor(lanes, tensor, &values);
+                self.advance();
+            }
+            Arrival::Slot(index, contribution) => self.add_slot(lanes, index, &contribution),
+            Arrival::Control(control) => {
+                let values = [control.stop, control.checkpoint, control.switch, control.busy];
+                for (lane, value) in self.places.control().zip(values) {
+                    lanes[lane] = L::of_count(value);
+                }
+                self.ready = lanes.len();
+            }
+        }
+        let checks = self.places.checks();
+        while let Some(bucket) =
+            (self.places.buckets.get(self.checked)).filter(|bucket| bucket.end <= self.ready)
+        {
+            lanes[checks.start + self.checked] = L::checksum(&lanes[bucket.clone()]);
+            self.checked += 1;
+        }
+        self.ready
+    }
+
+    /// Steps over tensors that have arrived, the last of the layout first.
+    fn advance(&mut self) {
+        for tensor in (0..self.places.parameter_tensors).rev() {
+            let lanes = &self.places.tensors[tensor];
+            if lanes.end <= self.ready {
+                continue;
+            }
+            if !self.slot.are_added[tensor] {
+                break;
+            }
+            self.ready = lanes.end;
+        }
+    }
+
+    /// Adds a slot, but for tensors that were added before.
+    fn add_slot<L: Lane>(&mut self, lanes: &mut [L], index: u32, slot: &Contribution) {
+        for tensor in 0..self.places.tensors.len() {
+            let range = self.places.values(tensor);
+            if self.slot.are_added[tensor] {
+                continue;
+            }
+            match range.start.checked_sub(self.places.parameters) {
+                Some(start) => {
+                    self.add_tensor(
+                        lanes,
+                        tensor,
+                        &slot.statistics[start..range.end - self.places.parameters],
+                    );
+                }
+                // One that the loss does not depend on is never handed on.
+                None if slot.gradient.is_empty() => {}
+                None => self.add_tensor(lanes, tensor, &slot.gradient[range]),
+            }
+        }
+        let numbers = [
+            slot.normaliser,
+            slot.losses[0],
+            slot.losses[1],
+            slot.losses[2],
+            slot.images as f32,
+            slot.unreadable as f32,
+        ];
+        let record = &mut lanes[self.places.record(index as usize)];
+        for (lane, number) in record.iter_mut().zip(numbers) {
+            *lane = L::of_number(number);
+        }
+        L::pack(&self.slot.magnitudes, &mut record[NUMBERS..]);
+        *self.slot = SlotTensors::none_of(self.places);
+    }
+
+    fn add_tensor<L: Lane>(&mut self, lanes: &mut [L], tensor: usize, values: &[f32]) {
+        let lanes = &mut lanes[self.places.tensors[tensor].clone()];
+        assert_eq!(
+            lanes.len(),
+            values.len(),
+            "a contribution has the layout's length"
+        );
+        self.slot.magnitudes[tensor] = L::add(lanes, values, self.exponents.of(tensor), self.bits);
+        self.slot.are_added[tensor] = true;
+    }
+}
+
+/// A value of the travelling vector.
+trait Lane: Copy {
+    /// Adds values and returns their magnitude.
+    fn add(lanes: &mut [Self], values: &[f32], exponent: u8, bits: u32) -> u8;
+
+    /// A number of a record, which other ranks add zero to.
+    fn of_number(number: f32) -> Self;
+
+    /// A count that ranks add up.
+    fn of_count(count: u32) -> Self;
+
+    /// Writes magnitudes behind a record.
+    fn pack(magnitudes: &[u8], lanes: &mut [Self]);
+
+    /// What a sum over all ranks of one kind must be that of another.
+    fn checksum(lanes: &[Self]) -> Self;
+}
+
+impl Lane for i32 {
+    fn add(lanes: &mut [Self], values: &[f32], exponent: u8, bits: u32) -> u8 {
+        let magnitude = fixed_point::magnitude(values);
+        // One that does not fit makes the step be redone, whatever its sum would be.
+        if magnitude <= exponent {
+            fixed_point::add(lanes, values, exponent, bits);
+        }
+        magnitude
+    }
+
+    fn of_number(number: f32) -> Self {
+        number.to_bits() as Self
+    }
+
+    fn of_count(count: u32) -> Self {
+        count as Self
+    }
+
+    fn pack(magnitudes: &[u8], lanes: &mut [Self]) {
+        pack(magnitudes, lanes);
+    }
+
+    fn checksum(lanes: &[Self]) -> Self {
+        fixed_point::checksum(lanes)
+    }
+}
+
+impl Lane for f32 {
+    fn add(lanes: &mut [Self], values: &[Self], _exponent: u8, _bits: u32) -> u8 {
+        for (sum, value) in lanes.iter_mut().zip(values) {
+            *sum += value;
+        }
+        0
+    }
+
+    fn of_number(number: Self) -> Self {
+        number
+    }
+
+    fn of_count(count: u32) -> Self {
+        count as Self
+    }
+
+    /// Plain sums have no exponents to check them against.
+    fn pack(_magnitudes: &[u8], _lanes: &mut [Self]) {}
+
+    fn checksum(_lanes: &[Self]) -> Self {
+        unreachable!("plain sums have no checked buckets")
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the sums of a step.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -66,15 +67,41 @@ fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, V
                 let sizes = PieceSizes::new(64, 16).unwrap();
                 let mut ring = Ring::new(group, links, sizes, Arc::default());
                 let mut sum = StepSum::new(kind, &layout(), 6, 64).travelling_as(wire, &layout());
-                for &index in *own {
-                    sum.add(index, &slot(index), &fitting_exponents());
-                }
-                sum.exchange(0, &mut ring).await.unwrap();
+                // The last slot arrives in pieces, as from a backward pass.
+                let arrivals = match own.split_last() {
+                    Some((&last, before)) => {
+                        for &index in before {
+                            sum.add(index, &slot(index), &fitting_exponents());
+                        }
+                        pieces(last)
+                    }
+                    None => Vec::new(),
+                };
+                exchange(&mut sum, &mut ring, arrivals, &fitting_exponents()).await;
                 let totals = sum.settle(slots, &fitting_exponents()).unwrap();
                 (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
             });
         join_all(ranks).await
     })
+}
+
+/// Cuts up a slot whose bias is finished before its kernel.
+fn pieces(index: u32) -> Vec<Arrival> {
+    let mut slot = slot(index);
+    let gradient = mem::take(&mut slot.gradient);
+    vec![
+        Arrival::Gradient(1, gradient[5..7].to_vec()),
+        Arrival::Gradient(0, gradient[..5].to_vec()),
+        Arrival::Slot(index, slot),
+    ]
+}
+
+async fn exchange(sum: &mut StepSum, ring: &mut Ring, arrivals: Vec<Arrival>, exponents: &Exponents) {
+    let (feed, arriving) = Feed::new();
+    for arrival in arrivals.into_iter().chain([Arrival::Control(Control::default())]) {
+        feed.tell(arrival);
+    }
+    sum.exchange(0, ring, arriving, exponents).await.unwrap();
 }
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -196,12 +223,50 @@ fn exact_sums_are_hardly_longer_than_plain_ones() {
     assert!(ratio < 1.001);
 }
 
+#[test]
+fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
+    let whole = |order: &[usize]| {
+        let mut arrivals = pieces(0);
+        let first: Vec<_> = arrivals.drain(..2).collect();
+        let mut first: Vec<_> = first.into_iter().map(Some).collect();
+        let mut all: Vec<_> = order.iter().filter_map(|&piece| first[piece].take()).collect();
+        all.extend(arrivals);
+        let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
+        alone(&mut sum, all);
+        sum.settle(1, &fitting_exponents()).unwrap();
+        (sum.gradient().to_vec(), sum.statistics().to_vec())
+    };
+    let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
+    sum.add(0, &slot(0), &fitting_exponents());
+    seal(&mut sum);
+    sum.settle(1, &fitting_exponents()).unwrap();
+    let expected = (sum.gradient().to_vec(), sum.statistics().to_vec());
+    assert_eq!(whole(&[0, 1]), expected);
+    assert_eq!(whole(&[1, 0]), expected);
+}
+
+#[test]
+fn a_tensor_that_is_never_handed_on_counts_as_zeros() {
+    let mut arrivals = pieces(0);
+    arrivals.remove(1);
+    let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
+    alone(&mut sum, arrivals);
+    let totals = sum.settle(1, &fitting_exponents()).unwrap();
+    assert_eq!(sum.gradient()[..5], [0.0; 5]);
+    assert_ne!(sum.gradient()[5..], [0.0; 2]);
+    assert_eq!(totals.magnitudes[0], 0);
+}
+
 /// Does what an exchange does in a world of one.
 fn seal(sum: &mut StepSum) {
+    alone(sum, Vec::new());
+}
+
+fn alone(sum: &mut StepSum, arrivals: Vec<Arrival>) {
     on_runtime(async {
         let links = RingLinks::in_memory(1).remove(0);
         let group = Group::new(Generation(1), 0, 1).unwrap();
         let mut ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
-        sum.exchange(0, &mut ring).await.unwrap();
+        exchange(sum, &mut ring, arrivals, &fitting_exponents()).await;
     });
 }
