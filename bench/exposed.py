@@ -19,6 +19,7 @@ import subprocess
 import peers
 
 NAMESPACE = f"ringmaster-bench-{os.getpid()}"
+INSIDE = ["ip", "netns", "exec", NAMESPACE]
 
 # Both ranks' bytes pass the one token bucket, and each rank of two sends the whole vector once.
 RANKS = 2
@@ -29,18 +30,18 @@ def run(*command):
 
 
 def milliseconds(program, bench, *given):
-    command = ["ip", "netns", "exec", NAMESPACE, program, "bench", bench, "--workers", RANKS, "--tcp", *given]
-    return peers.reported(command)["milliseconds_median"]
+    command = [program, "bench", bench, "--workers", RANKS, "--tcp", *given]
+    return peers.reported([*INSIDE, *command])["milliseconds_median"]
 
 
 def slow_down(bytes_a_second):
     rate = f"{8 * bytes_a_second:.0f}bit"
     # The bucket holds a few of the loopback's packets of 64 KiB; nothing is dropped.
-    run("ip", "netns", "exec", NAMESPACE, "tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "256kb", "latency", "30s")
+    run(*INSIDE, "tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "256kb", "latency", "30s")
 
 
 def speed_up():
-    run("ip", "netns", "exec", NAMESPACE, "tc", "qdisc", "del", "dev", "lo", "root")
+    run(*INSIDE, "tc", "qdisc", "del", "dev", "lo", "root")
 
 
 def main():
@@ -54,7 +55,7 @@ def main():
     program = arguments.ringmaster.resolve()
     run("ip", "netns", "add", NAMESPACE)
     try:
-        run("ip", "netns", "exec", NAMESPACE, "ip", "link", "set", "lo", "up")
+        run(*INSIDE, "ip", "link", "set", "lo", "up")
         parts = []
         for _ in range(arguments.rounds):
             step = ["step", "--steps", arguments.steps, *more]

@@ -34,8 +34,6 @@ pub struct AllReduce<'a, R: Reduction> {
     /// ready sends go first.
     finished: VecDeque<Bytes>,
     last_hop: u32,
-    /// Buckets before this one may travel.
-    released: u32,
     bucket_len: usize,
 }
 
@@ -63,15 +61,15 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             progress: Progress::start(&schedule, group.rank()),
             finished: VecDeque::new(),
             last_hop: world_size.saturating_sub(2) as u32,
-            released: u32::MAX,
             bucket_len: sizes.bucket_bytes() / R::WIRE_BYTES,
         }
     }
 
     /// The same, for values that are not all there yet: no bucket travels before it is [released](Self::release).
     #[must_use]
-    pub fn held(self) -> Self {
-        Self { released: 0, ..self }
+    pub fn held(mut self) -> Self {
+        self.progress.hold();
+        self
     }
 
     /// Lets the first values travel, as many whole buckets as there are among `ready` of them; all when that is all.
@@ -83,7 +81,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             // Invariant: `Buckets::new` keeps bucket numbers within 32 bits.
             (ready / self.bucket_len) as u32
         };
-        self.released = self.released.max(whole);
+        self.progress.release(whole);
     }
 
     /// All values. Those of buckets that were released are a mixture of own values and sums until the end.
@@ -93,8 +91,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
 
     /// Whether the next segment from the left neighbour can be taken: its bucket was released.
     pub fn can_receive(&self) -> bool {
-        let awaited = self.progress.awaited();
-        awaited.is_some_and(|transfer| transfer.bucket < self.released)
+        self.progress.can_receive()
     }
 
     fn payload(&mut self, transfer: &Transfer) -> Bytes {
@@ -118,7 +115,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
 
 impl<R: Reduction> RingOperation for AllReduce<'_, R> {
     fn next_send(&mut self) -> Option<Segment> {
-        let transfer = self.progress.take_ready(self.released)?;
+        let transfer = self.progress.take_ready()?;
         let payload = self.payload(&transfer);
         Some(Segment::new(self.fence.id(&transfer), payload))
     }
@@ -141,6 +138,6 @@ impl<R: Reduction> RingOperation for AllReduce<'_, R> {
     }
 
     fn is_done(&self) -> bool {
-        self.released == u32::MAX && self.progress.is_done()
+        self.progress.is_done()
     }
 }

@@ -59,7 +59,7 @@ impl GatherRound {
     }
 
     pub(crate) fn next_send(&mut self) -> Option<Segment> {
-        let transfer = self.progress.take_ready(u32::MAX)?;
+        let transfer = self.progress.take_ready()?;
         let payload = if transfer.hop == 0 {
             self.blobs[transfer.chunk].slice(transfer.values.clone())
         } else {

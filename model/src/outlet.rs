@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes finished gradients, in the order in which the backward pass finishes them.
 ///
-/// They are copied to the host some at a time: a device is waited for as often as a bucket is full, not for each tensor.
+/// They are copied to the host some at a time, so that a device is not waited for at each tensor.
 #[derive(Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
@@ -84,5 +84,5 @@ impl fmt::Debug for Outlet {
     }
 }
 
-/// A quarter of a megabyte: a tenth of yolov8n.
+/// A quarter of a megabyte: a fiftieth of yolov8n.
 const VALUES_AT_ONCE: usize = 64 << 10;

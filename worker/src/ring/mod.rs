@@ -17,7 +17,6 @@ use collective::{
     AllGather, AllReduce, CollectiveError, Group, OperationId, PayloadPool, PieceSizes, Reduction,
     RingOperation,
 };
-
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::links::RingLinks;
@@ -91,35 +90,30 @@ impl Ring {
         let all = values.len();
         let mut all_reduce =
             AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool).held();
-        self.links.check()?;
         let mut is_final = false;
-        loop {
+        while !is_final {
             while let Some(segment) = all_reduce.next_send() {
                 self.links.send(segment).await?;
             }
-            if all_reduce.is_done() {
-                return Ok(());
-            }
             let can_receive = all_reduce.can_receive();
-            self.pulse.wait_for_left(is_final);
-            let segment = tokio::select! {
+            tokio::select! {
                 // A simulation has one order of everything.
                 biased;
-                arrived = arriving.recv(), if !is_final => {
+                arrived = arriving.recv() => {
                     let Some(Some(arrived)) = arrived else {
                         return Ok(());
                     };
                     let ready = take(arrived, all_reduce.values());
                     is_final = ready >= all;
                     all_reduce.release(ready);
-                    continue;
                 }
-                segment = self.links.receive(), if can_receive => segment,
-            };
-            self.pulse.wait_for_left(false);
-            all_reduce.on_segment(segment?)?;
-            self.pulse.progress();
+                segment = self.links.receive(), if can_receive => {
+                    all_reduce.on_segment(segment?)?;
+                    self.pulse.progress();
+                }
+            }
         }
+        drive(&mut self.links, &mut all_reduce, &self.pulse).await
     }
 
     /// Returns the blobs of all ranks in rank order.
