@@ -128,7 +128,7 @@ fn validation_does_not_depend_on_the_world_size() {
         .join("weights/best.safetensors")
         .display()
         .to_string();
-    let recipe = ["--epochs", "1", "--weights", &weights];
+    let recipe = [&ONE_EPOCH[..], &["--weights", &weights]].concat();
     let results: Vec<_> = (1..=3)
         .map(|world_size| {
             let (run, _) = train(&folder.path().join(world_size.to_string()), world_size, &recipe);

@@ -81,6 +81,13 @@ pub struct StepPlan {
     pub image_size: u32,
 }
 
+impl StepPlan {
+    /// Number of batches that the step covers, at least one.
+    pub fn batches(&self) -> u64 {
+        self.last_batch + 1 - self.first_batch
+    }
+}
+
 /// A micro-batch of a step: the unit of work that is handed to ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {

@@ -184,7 +184,7 @@ fn what_is_left_of_an_epoch_joins_its_last_step_or_is_one_from_half_a_step_on() 
     let batches = |dataset_len: usize| -> Vec<u64> {
         let plan = Plan::new(config(dataset_len, 16)).unwrap();
         let steps = plan.steps_of_epoch(1).map(|step| plan.step(step).unwrap());
-        steps.map(|step| step.last_batch + 1 - step.first_batch).collect()
+        steps.map(|step| step.batches()).collect()
     };
     // Four batches of 16 are a step.
     assert_eq!(batches(12 * 16), [4, 4, 4]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::device::{on_pool, open_device};
 use model::layout::FlatState;
-use model::yolo::Yolo;
+use model::yolo::{Forward, Yolo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -56,11 +56,14 @@ fn one_step(yolo: &mut Yolo, state: &FlatState, pixels: &[u8], shape: [usize; 3]
     };
     yolo.load(&state.parameters, &state.buffers);
     let load = lap();
-    let (output, statistics) = yolo.train_forward(yolo.images(pixels, shape));
+    let Forward {
+        output,
+        statistics,
+        trace,
+    } = yolo.train_forward(yolo.images(pixels, shape));
     let forward = lap();
-    let gradients = (output.distances.sum() + output.scores.sum()).backward();
+    let gradient = yolo.backward(trace, &(output.distances.sum() + output.scores.sum()));
     let backward = lap();
-    let gradient = yolo.gradient(gradients);
     let values = gradient.into_iter().chain(statistics.into_vec());
     assert!(values.into_iter().all(f32::is_finite));
     [load, forward, backward, lap()]

@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`kind`], [`table`], [`family`]: which model, its graph as a table, and what else its family chooses
 //! - [`layout`], [`initial`], [`weights`], [`frozen`]: the flat state, how it starts, how files hold it, what is held fixed
-//! - [`yolo`], [`head`]: the network on a device and what it returns
+//! - [`yolo`], [`head`], [`trace`], [`outlet`]: the network on a device, what it returns, and the way back to its gradient
 //! - [`target`], [`boxes`], [`assign`], [`loss`]: from labels to the loss of a slot
 //! - [`decode`], [`nms`], [`metric`]: from raw outputs to detections and mAP
 //! - [`onnx`]: a file that other runtimes run
@@ -16,6 +16,7 @@
 mod declare;
 mod fused;
 mod layer;
+mod native;
 mod network;
 mod pass;
 
@@ -37,5 +38,6 @@ pub mod orthogonal;
 pub mod outlet;
 pub mod table;
 pub mod target;
+pub mod trace;
 pub mod weights;
 pub mod yolo;

@@ -8,8 +8,9 @@ use crate::declare::Declaration;
 use crate::head::HeadOutput;
 use crate::kind::ModelKind;
 use crate::layer::{C2f, C2psa, Conv, Detect, Sppf, concatenate, export_upsample, upsample};
+use crate::native;
 use crate::onnx::{self, Graph};
-use crate::pass::{Loaded, Pass};
+use crate::pass::{Ended, Loaded, Pass};
 use crate::table::{Block, Row, Scale, graph};
 
 /// The layers of a model in the order of its table. Holds no tensors.
@@ -105,7 +106,7 @@ impl Network {
         self.head.forward(outputs.all(&self.head_inputs), &mut pass)
     }
 
-    /// Runs the first `frozen` layers as for detection, and the others for training.
+    /// Runs the first `frozen` layers as for detection, and the others in `pass`, which is for training.
     ///
     /// # Shapes
     /// As [`infer`](Self::infer)
@@ -114,13 +115,16 @@ impl Network {
         images: Tensor<4>,
         frozen: usize,
         loaded: &Loaded,
-        pass: &mut Pass<'_>,
-    ) -> HeadOutput {
+        mut pass: Pass<'_>,
+    ) -> Ended {
         let mut outputs = Outputs::new(images, self.nodes.len());
         self.run(0..frozen, &mut outputs, &mut Pass::Infer(loaded));
-        outputs.enter_graph();
-        self.run(frozen..self.nodes.len(), &mut outputs, pass);
-        self.head.forward(outputs.all(&self.head_inputs), pass)
+        if !native::keeps_graphs(&outputs.images.device()) {
+            outputs.enter_graph();
+        }
+        self.run(frozen..self.nodes.len(), &mut outputs, &mut pass);
+        let output = self.head.forward(outputs.all(&self.head_inputs), &mut pass);
+        pass.end(&self.head_inputs, output)
     }
 
     /// Appends all operations to an export; returns the output's name, and its shape behind the batch.
@@ -163,7 +167,7 @@ impl Network {
                 Layer::Upsample => upsample(single(&mut inputs)),
                 Layer::Concat => concatenate(inputs),
             };
-            outputs.rows[index] = Some(output);
+            outputs.rows[index] = Some(pass.end_row(index, &node.inputs, output));
         }
     }
 }
@@ -188,7 +192,7 @@ impl Outputs {
         rows.iter().map(output).collect()
     }
 
-    /// From here on gradients are kept.
+    /// From here on burn keeps a graph.
     fn enter_graph(&mut self) {
         self.images = self.images.clone().autodiff();
         for row in &mut self.rows {

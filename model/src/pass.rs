@@ -2,12 +2,15 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData, module::batch_norm_train};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::declare::{Declaration, Handle, NormedKernel, Place};
-use crate::fused::{norm_silu, tap};
+use crate::fused::{norm, norm_silu, tap};
+use crate::head::HeadOutput;
 use crate::layout::TensorSpec;
+use crate::native;
 use crate::outlet::Outlet;
+use crate::trace::{Native, Recorder};
 
 /// Added to the variance before its root is taken.
 ///
@@ -18,9 +21,9 @@ pub(crate) const NORM_EPSILON: f64 = 1e-3;
 /// A state on the device: two uploads, of which every tensor is a view.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// By `Handle<4>`: leaves of the autodiff graph.
+    /// By `Handle<4>`: leaves of burn's graph, unless the device keeps graphs itself.
     kernels: Vec<Tensor<4>>,
-    /// By `Handle<1>`: leaves of the autodiff graph.
+    /// By `Handle<1>`: the same.
     vectors: Vec<Tensor<1>>,
     /// Means and variances in turn, outside the autodiff graph.
     statistics: Vec<Tensor<1>>,
@@ -39,15 +42,16 @@ impl Loaded {
         let layout = &declaration.layout;
         let upload =
             |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
+        let is_native = native::keeps_graphs(device);
         let flat = upload(parameters);
         let mut kernels = Vec::new();
         let mut vectors = Vec::new();
         for (spec, place) in layout.parameters.iter().zip(&declaration.places) {
             let view = flat.clone().slice([spec.range.clone()]);
             match place {
-                Place::Kernel(_) => {
-                    kernels.push(view.reshape(rank4(spec)).autodiff().require_grad());
-                }
+                Place::Kernel(_) if is_native => kernels.push(view.reshape(rank4(spec))),
+                Place::Kernel(_) => kernels.push(view.reshape(rank4(spec)).autodiff().require_grad()),
+                Place::Vector(_) if is_native => vectors.push(view),
                 Place::Vector(_) => vectors.push(view.autodiff().require_grad()),
             }
         }
@@ -120,7 +124,7 @@ pub(crate) enum Pass<'a> {
 
 impl Pass<'_> {
     /// Returns the kernel that a layer applies to `x`, within the autodiff graph when training.
-    pub(crate) fn kernel(&self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
+    pub(crate) fn kernel(&mut self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
         match self {
             Pass::Train(training) => training.kernel(handle, x),
             Pass::Infer(loaded) => loaded.kernels[handle.0].clone().inner(),
@@ -128,12 +132,46 @@ impl Pass<'_> {
     }
 
     /// Returns the vector that a layer applies to `x`, within the autodiff graph when training.
-    pub(crate) fn vector(&self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
+    pub(crate) fn vector(&mut self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
         match self {
             Pass::Train(training) => training.vector(handle, x),
             Pass::Infer(loaded) => loaded.vectors[handle.0].clone().inner(),
         }
     }
+
+    /// Ends the pass with the head, which read the outputs of the rows `inputs`.
+    pub(crate) fn end(self, inputs: &[usize], output: HeadOutput) -> Ended {
+        match self {
+            Pass::Train(training) => training.end(inputs, output),
+            Pass::Infer(_) => Ended {
+                output,
+                native: None,
+                norms: Vec::new(),
+            },
+        }
+    }
+
+    /// Ends a row that read the outputs of the rows `inputs`; returns its output as other rows are to read it.
+    pub(crate) fn end_row(&mut self, row: usize, inputs: &[usize], output: Tensor<4>) -> Tensor<4> {
+        match self {
+            Pass::Train(Training {
+                recorder: Some(recorder),
+                ..
+            }) => recorder.end_row(row, inputs, output),
+            _ => output,
+        }
+    }
+}
+
+/// What is left of a pass when the head has run.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// As the loss is to read it: in burn's graph when training.
+    pub(crate) output: HeadOutput,
+    /// The graph, if the device keeps it.
+    pub(crate) native: Option<Native>,
+    /// In traversal order; none after detection.
+    pub(crate) norms: Vec<NormStatistics>,
 }
 
 /// A training pass and the statistics that it has met.
@@ -145,6 +183,8 @@ pub(crate) struct Training<'a> {
     outlet: Option<&'a Outlet>,
     /// By index of the normalisation, whatever the order of execution.
     seen: Vec<Option<NormStatistics>>,
+    /// Notes the graph, where the device keeps it.
+    recorder: Option<Recorder>,
 }
 
 /// Statistics of one batch normalisation on the device.
@@ -159,8 +199,14 @@ pub(crate) struct NormStatistics {
 }
 
 impl<'a> Training<'a> {
-    pub(crate) fn new(declaration: &'a Declaration, loaded: &'a Loaded, outlet: Option<&'a Outlet>) -> Self {
+    pub(crate) fn new(
+        declaration: &'a Declaration,
+        loaded: &'a Loaded,
+        outlet: Option<&'a Outlet>,
+        device: &Device,
+    ) -> Self {
         Self {
+            recorder: native::keeps_graphs(device).then(Recorder::default),
             declaration,
             loaded,
             outlet,
@@ -168,21 +214,27 @@ impl<'a> Training<'a> {
         }
     }
 
-    pub(crate) fn kernel(&self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
+    pub(crate) fn kernel(&mut self, handle: Handle<4>, x: &Tensor<4>) -> Tensor<4> {
         let kernel = self.loaded.kernels[handle.0].clone();
-        self.tapped(kernel, self.declaration.kernels[handle.0], x)
+        self.parameter(kernel, self.declaration.kernels[handle.0], x)
     }
 
-    fn vector(&self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
+    fn vector(&mut self, handle: Handle<1>, x: &Tensor<4>) -> Tensor<1> {
         let vector = self.loaded.vectors[handle.0].clone();
-        self.tapped(vector, self.declaration.vectors[handle.0], x)
+        self.parameter(vector, self.declaration.vectors[handle.0], x)
     }
 
-    /// Returns a parameter whose gradient goes to the outlet, if there is one, as soon as the layer's is computed.
-    fn tapped<const D: usize>(&self, parameter: Tensor<D>, position: usize, x: &Tensor<4>) -> Tensor<D> {
-        match self.outlet {
-            Some(outlet) => tap(parameter, x.clone(), position, outlet.clone()),
-            None => parameter,
+    /// Returns a parameter as part of the graph. Its gradient goes to the outlet, if there is one, as soon as it is computed.
+    fn parameter<const D: usize>(
+        &mut self,
+        parameter: Tensor<D>,
+        position: usize,
+        x: &Tensor<4>,
+    ) -> Tensor<D> {
+        match (&mut self.recorder, self.outlet) {
+            (Some(recorder), _) => recorder.parameter(parameter, position, x),
+            (None, Some(outlet)) => tap(parameter, x.clone(), position, outlet.clone()),
+            (None, None) => parameter,
         }
     }
 
@@ -202,12 +254,12 @@ impl<'a> Training<'a> {
     pub(crate) fn norm(&mut self, x: Tensor<4>, tensors: NormedKernel) -> Tensor<4> {
         let count = values_per_channel(&x);
         let [gamma, beta] = self.affine(tensors, &x);
-        let normed = batch_norm_train(x, gamma, beta, NORM_EPSILON);
-        self.keep(tensors, normed.mean, normed.variance, count);
-        normed.output
+        let (output, mean, variance) = norm(x, gamma, beta, NORM_EPSILON);
+        self.keep(tensors, mean, variance, count);
+        output
     }
 
-    fn affine(&self, tensors: NormedKernel, x: &Tensor<4>) -> [Tensor<1>; 2] {
+    fn affine(&mut self, tensors: NormedKernel, x: &Tensor<4>) -> [Tensor<1>; 2] {
         [tensors.gamma, tensors.beta].map(|handle| self.vector(handle, x))
     }
 
@@ -219,8 +271,23 @@ impl<'a> Training<'a> {
         });
     }
 
+    fn end(mut self, inputs: &[usize], output: HeadOutput) -> Ended {
+        let (output, native) = match self.recorder.take() {
+            Some(recorder) => {
+                let (output, native) = recorder.end_head(inputs, output);
+                (output, Some(native))
+            }
+            None => (output, None),
+        };
+        Ended {
+            output,
+            native,
+            norms: self.into_statistics(),
+        }
+    }
+
     /// Returns the statistics in traversal order; the running ones where a layer was frozen.
-    pub(crate) fn into_statistics(self) -> Vec<NormStatistics> {
+    fn into_statistics(self) -> Vec<NormStatistics> {
         let running = |norm: usize| NormStatistics {
             mean: self.loaded.statistics[2 * norm].clone(),
             variance: self.loaded.statistics[2 * norm + 1].clone(),

@@ -4,7 +4,7 @@
 //! needs one order that all ranks share. So the state lives in flat vectors on the host, is uploaded whole, and
 //! the layers read views of it.
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::declare::Declaration;
 use crate::decode::Candidates;
@@ -14,17 +14,19 @@ use crate::initial;
 use crate::kind::ModelKind;
 use crate::layout::{FlatState, Layout};
 use crate::loss::{LossGains, SlotLoss};
+use crate::native;
 use crate::network::Network;
 use crate::outlet::Outlet;
-use crate::pass::{Loaded, NormStatistics, Pass, Training};
+use crate::pass::{Ended, Loaded, NormStatistics, Pass, Training};
 use crate::target::Target;
+use crate::trace::Trace;
 
 /// Height and width of the input must be multiples of this.
 pub const MAX_STRIDE: usize = 32;
 
 /// A detector. Calling order: [`new`](Self::new), [`load`](Self::load), then either
-/// [`infer`](Self::infer), or [`train_forward`](Self::train_forward), a loss, `backward`, and
-/// [`gradient`](Self::gradient); [`load`](Self::load) again after each optimizer update.
+/// [`infer`](Self::infer), or [`train_forward`](Self::train_forward), a loss, and [`backward`](Self::backward);
+/// [`load`](Self::load) again after each optimizer update.
 #[derive(Debug)]
 pub struct Yolo {
     kind: ModelKind,
@@ -122,8 +124,23 @@ impl Yolo {
     /// If the length is not the product of the shape.
     pub fn images(&self, pixels: &[u8], [batch, height, width]: [usize; 3]) -> Tensor<4> {
         assert_eq!(pixels.len(), batch * 3 * height * width, "pixels");
-        let values: Vec<f32> = pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
-        Tensor::from_data(TensorData::new(values, [batch, 3, height, width]), &self.device)
+        let scaled = |&value: &u8| f32::from(value) / 255.0;
+        if !native::keeps_graphs(&self.device) {
+            let values: Vec<f32> = pixels.iter().map(scaled).collect();
+            return Tensor::from_data(TensorData::new(values, [batch, 3, height, width]), &self.device);
+        }
+        // libtorch likes the channels of a cell together.
+        let plane = height * width;
+        let mut values = Vec::with_capacity(pixels.len());
+        for picture in pixels.chunks_exact(3 * plane) {
+            let (red, rest) = picture.split_at(plane);
+            let (green, blue) = rest.split_at(plane);
+            for ((r, g), b) in red.iter().zip(green).zip(blue) {
+                values.extend([r, g, b].map(scaled));
+            }
+        }
+        let cells = TensorData::new(values, [batch, height, width, 3]);
+        Tensor::<4>::from_data(cells, &self.device).permute([0, 3, 1, 2])
     }
 
     /// Runs the network for training: batch normalisation uses the statistics of these images, which are
@@ -134,31 +151,34 @@ impl Yolo {
     ///
     /// # Panics
     /// If no state is loaded, or on another shape.
-    pub fn train_forward(&self, images: Tensor<4>) -> (HeadOutput, BatchStatistics) {
+    pub fn train_forward(&self, images: Tensor<4>) -> Forward {
         self.forward(images, None)
     }
 
-    /// As [`train_forward`](Self::train_forward), for a backward pass that hands gradients on as it finishes them:
-    /// [`gradient`](Self::gradient) then has none. A parameter that the loss does not depend on is never handed on.
+    /// As [`train_forward`](Self::train_forward), for a backward pass that hands gradients on as it finishes them.
     ///
     /// # Panics
     /// If no state is loaded, or on another shape.
-    pub fn train_forward_into(&self, images: Tensor<4>, outlet: &Outlet) -> (HeadOutput, BatchStatistics) {
+    pub fn train_forward_into(&self, images: Tensor<4>, outlet: &Outlet) -> Forward {
         self.forward(images, Some(outlet))
     }
 
-    fn forward(&self, images: Tensor<4>, outlet: Option<&Outlet>) -> (HeadOutput, BatchStatistics) {
+    fn forward(&self, images: Tensor<4>, outlet: Option<&Outlet>) -> Forward {
         check_shape(&images);
-        let mut pass = Pass::Train(Training::new(&self.declaration, self.loaded(), outlet));
-        let frozen = self.frozen.layers;
-        let output = self
-            .network
-            .train_forward(images, frozen, self.loaded(), &mut pass);
-        let norms = match pass {
-            Pass::Train(training) => training.into_statistics(),
-            Pass::Infer(_) => Vec::new(),
-        };
-        (output, BatchStatistics { norms })
+        let training = Training::new(&self.declaration, self.loaded(), outlet, &self.device);
+        let Ended {
+            output,
+            native,
+            norms,
+        } = (self.network).train_forward(images, self.frozen.layers, self.loaded(), Pass::Train(training));
+        Forward {
+            output,
+            statistics: BatchStatistics { norms },
+            trace: Trace {
+                native,
+                outlet: outlet.cloned(),
+            },
+        }
     }
 
     /// Runs the network for detection: batch normalisation uses the running statistics, and no gradient can be
@@ -187,19 +207,61 @@ impl Yolo {
         self.kind.family.decoder()(output)
     }
 
-    /// Returns the gradient of all parameters in traversal order, in one copy from the device. A parameter
-    /// that the loss does not depend on has gradient zero.
+    /// Runs the backward pass from a loss, a scalar that was computed from the output of a training pass. Returns the gradient
+    /// of all parameters in traversal order; zero for a parameter that the loss does not depend on.
+    ///
+    /// After [`train_forward_into`](Self::train_forward_into) all gradients have gone to the outlet when this returns, and nothing is
+    /// returned; a parameter that the loss does not depend on was never handed on.
     ///
     /// # Panics
     /// If no state is loaded, or the device fails.
-    pub fn gradient(&self, gradients: Gradients) -> Vec<f32> {
-        let loaded = self.loaded();
-        to_host(loaded.flat_gradient(&self.declaration, gradients, &self.device))
+    pub fn backward(&self, trace: Trace, loss: &Tensor<1>) -> Vec<f32> {
+        let mut gradients = loss.backward();
+        let Trace { native, outlet } = trace;
+        let specs = &self.layout().parameters;
+        match (native, outlet) {
+            (None, None) => {
+                let loaded = self.loaded();
+                to_host(loaded.flat_gradient(&self.declaration, gradients, &self.device))
+            }
+            (Some(native), None) => {
+                let mut flat = vec![0.0; self.layout().parameters_len()];
+                native.backward(&mut gradients, |tensor, gradient| {
+                    gradient.copy_to(&mut flat[specs[tensor].range.clone()]);
+                });
+                flat
+            }
+            (native, Some(outlet)) => {
+                if let Some(native) = native {
+                    native.backward(&mut gradients, |tensor, gradient| {
+                        let len = specs[tensor].range.len();
+                        outlet.hand_on(tensor, len, move || {
+                            let mut values = vec![0.0; len];
+                            gradient.copy_to(&mut values);
+                            values
+                        });
+                    });
+                }
+                outlet.flush();
+                Vec::new()
+            }
+        }
     }
 
     fn loaded(&self) -> &Loaded {
         self.loaded.as_ref().expect("`load` comes first")
     }
+}
+
+/// A training pass up to the head.
+#[derive(Debug)]
+pub struct Forward {
+    /// What a loss is computed from.
+    pub output: HeadOutput,
+    /// What batch normalisation saw.
+    pub statistics: BatchStatistics,
+    /// The way back, for [`Yolo::backward`].
+    pub trace: Trace,
 }
 
 /// What batch normalisation saw in one slot, still on the device.

@@ -8,7 +8,11 @@ use crate::kind::Family;
 const BATCH: usize = 2;
 
 fn detector(name: &str) -> (Yolo, FlatState) {
-    let mut yolo = Yolo::new(name.parse().unwrap(), 3, &Device::flex());
+    detector_on(name, &Device::flex())
+}
+
+fn detector_on(name: &str, device: &Device) -> (Yolo, FlatState) {
+    let mut yolo = Yolo::new(name.parse().unwrap(), 3, device);
     let state = yolo.initial_state(1);
     yolo.load(&state.parameters, &state.buffers);
     (yolo, state)
@@ -20,6 +24,16 @@ fn side(yolo: &Yolo) -> usize {
         Family::V8 => 64,
         Family::V11 => 128,
     }
+}
+
+/// One that leaves its graph to burn, and one that keeps it.
+fn devices() -> Vec<Device> {
+    vec![
+        Device::flex(),
+        #[cfg(feature = "tch")]
+        #[expect(deprecated, reason = "burn-tch is pinned")]
+        Device::libtorch(),
+    ]
 }
 
 /// Smooth patterns that differ between images and channels.
@@ -46,7 +60,7 @@ fn objective(output: &HeadOutput) -> Tensor<1> {
     let weigh = |tensor: &Tensor<3>| {
         let shape = tensor.dims();
         let weights = TensorData::new(weights(shape), shape);
-        let weights = Tensor::<3>::from_data(weights, &Device::flex());
+        let weights = Tensor::<3>::from_data(weights, &tensor.device().without_autodiff());
         (tensor.clone() * weights.autodiff()).sum()
     };
     weigh(&output.distances) + weigh(&output.scores)
@@ -55,7 +69,7 @@ fn objective(output: &HeadOutput) -> Tensor<1> {
 /// The same scalar, summed in double precision.
 fn value_at(yolo: &mut Yolo, parameters: &[f32], buffers: &[f32]) -> f64 {
     yolo.load(parameters, buffers);
-    let (output, _) = yolo.train_forward(pictures(yolo));
+    let Forward { output, .. } = yolo.train_forward(pictures(yolo));
     [output.distances, output.scores]
         .into_iter()
         .flat_map(|tensor| {
@@ -69,8 +83,8 @@ fn value_at(yolo: &mut Yolo, parameters: &[f32], buffers: &[f32]) -> f64 {
 
 fn check_gradients(name: &str, tensors: &[&str]) {
     let (mut yolo, state) = detector(name);
-    let (output, _) = yolo.train_forward(pictures(&yolo));
-    let gradient = yolo.gradient(objective(&output).backward());
+    let Forward { output, trace, .. } = yolo.train_forward(pictures(&yolo));
+    let gradient = yolo.backward(trace, &objective(&output));
     let layout = yolo.layout().clone();
     for name in tensors {
         let range = layout.parameter(name).unwrap().range.clone();
@@ -146,7 +160,11 @@ fn training_and_inference_agree_on_the_same_statistics() {
 
 fn check_statistics(name: &str) {
     let (mut yolo, state) = detector(name);
-    let (trained, statistics) = yolo.train_forward(pictures(&yolo));
+    let Forward {
+        output: trained,
+        statistics,
+        ..
+    } = yolo.train_forward(pictures(&yolo));
     let corrections: Vec<(usize, f32)> = (statistics.norms.iter())
         .map(|norm| (norm.mean.dims()[0], norm.correction))
         .collect();
@@ -186,8 +204,8 @@ fn outputs_have_one_row_per_anchor_of_the_grid() {
 #[test]
 fn a_gradient_lies_at_its_tensors_range_and_missing_ones_are_zero() {
     let (yolo, _) = detector("yolov8n");
-    let (output, _) = yolo.train_forward(pictures(&yolo));
-    let gradient = yolo.gradient(output.scores.sum().backward());
+    let Forward { output, trace, .. } = yolo.train_forward(pictures(&yolo));
+    let gradient = yolo.backward(trace, &output.scores.sum());
     let layout = yolo.layout();
     assert_eq!(gradient.len(), layout.parameters_len());
     for spec in &layout.parameters {
@@ -205,21 +223,18 @@ fn a_gradient_lies_at_its_tensors_range_and_missing_ones_are_zero() {
 
 #[test]
 fn gradients_that_are_handed_on_are_the_same_and_those_of_the_first_layer_come_last() {
-    for name in ["yolov8n", "yolo11n"] {
-        let (yolo, _) = detector(name);
-        let (output, _) = yolo.train_forward(pictures(&yolo));
-        let expected = yolo.gradient(objective(&output).backward());
+    let cases = ["yolov8n", "yolo11n"].into_iter();
+    for (name, device) in cases.flat_map(|name| devices().into_iter().map(move |device| (name, device))) {
+        let (yolo, _) = detector_on(name, &device);
+        let Forward { output, trace, .. } = yolo.train_forward(pictures(&yolo));
+        let expected = yolo.backward(trace, &objective(&output));
 
         let (sender, handed_on) = std::sync::mpsc::channel();
         let outlet = Outlet::new(move |tensor, gradient| sender.send((tensor, gradient)).unwrap());
-        let (output, _) = yolo.train_forward_into(pictures(&yolo), &outlet);
-        let left = yolo.gradient(objective(&output).backward());
-        outlet.flush();
+        let Forward { output, trace, .. } = yolo.train_forward_into(pictures(&yolo), &outlet);
+        let left = yolo.backward(trace, &objective(&output));
         drop((output, outlet));
-        assert!(
-            left.iter().all(|&value| value == 0.0),
-            "{name}: some went elsewhere"
-        );
+        assert!(left.is_empty(), "{name}: some went elsewhere");
 
         let mut gradient = vec![None; expected.len()];
         let parameters = &yolo.layout().parameters;
@@ -256,8 +271,12 @@ fn neither_repeating_nor_the_number_of_threads_changes_a_bit() {
 fn check_bits(name: &str) {
     let step = || {
         let (yolo, _) = detector(name);
-        let (output, statistics) = yolo.train_forward(pictures(&yolo));
-        let gradient = yolo.gradient(objective(&output).backward());
+        let Forward {
+            output,
+            statistics,
+            trace,
+        } = yolo.train_forward(pictures(&yolo));
+        let gradient = yolo.backward(trace, &objective(&output));
         (gradient, statistics.into_vec())
     };
     let with_threads = |threads| {
@@ -267,6 +286,53 @@ fn check_bits(name: &str) {
     let expected = with_threads(1);
     for threads in [1, 2, 3] {
         assert!(with_threads(threads) == expected, "{name}, {threads} threads");
+    }
+}
+
+/// All that a training pass computes, with the first layers held.
+fn pass(name: &str, frozen: usize, device: &Device) -> (Vec<f32>, Vec<f32>) {
+    let (yolo, state) = detector_on(name, device);
+    let mut yolo = yolo.with_frozen(frozen).unwrap();
+    yolo.load(&state.parameters, &state.buffers);
+    let Forward {
+        output,
+        statistics,
+        trace,
+    } = yolo.train_forward(pictures(&yolo));
+    let gradient = yolo.backward(trace, &objective(&output));
+    (gradient, statistics.into_vec())
+}
+
+#[test]
+fn a_graph_that_the_device_keeps_gives_the_gradients_of_burn_and_the_same_bits_again() {
+    for (name, frozen) in [("yolov8n", 0), ("yolo11n", 0), ("yolov8n", 10)] {
+        let (expected, expected_statistics) = pass(name, frozen, &Device::flex());
+        for device in &devices()[1..] {
+            let (gradient, statistics) = pass(name, frozen, device);
+            let (yolo, _) = detector(name);
+            let layout = yolo.layout();
+            for (specs, ours, theirs) in [
+                (&layout.parameters, &gradient, &expected),
+                (&layout.buffers, &statistics, &expected_statistics),
+            ] {
+                for spec in specs {
+                    let (ours, theirs) = (&ours[spec.range.clone()], &theirs[spec.range.clone()]);
+                    let length =
+                        |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+                    let distance = length(&mut ours.iter().zip(theirs).map(|(a, b)| a - b));
+                    let expected = length(&mut theirs.iter().copied());
+                    assert!(
+                        distance <= 2e-3 * expected,
+                        "{name} {}: {distance} of {expected}",
+                        spec.name
+                    );
+                }
+            }
+            assert!(
+                pass(name, frozen, device) == (gradient, statistics),
+                "{name}: other bits"
+            );
+        }
     }
 }
 
@@ -284,8 +350,12 @@ fn frozen_layers_have_no_gradient_and_keep_their_statistics() {
     // Running statistics unlike any batch's.
     let buffers: Vec<f32> = state.buffers.iter().map(|value| value + 0.125).collect();
     yolo.load(&state.parameters, &buffers);
-    let (output, statistics) = yolo.train_forward(pictures(&yolo));
-    let gradient = yolo.gradient(objective(&output).backward());
+    let Forward {
+        output,
+        statistics,
+        trace,
+    } = yolo.train_forward(pictures(&yolo));
+    let gradient = yolo.backward(trace, &objective(&output));
     let statistics = statistics.into_vec();
     let frozen = yolo.frozen();
     let first_free = yolo.layout().parameter("model.13.cv1.conv.weight").unwrap();
@@ -315,8 +385,8 @@ fn the_free_layers_learn_as_if_the_frozen_ones_were_given() {
 /// A free tensor's gradient against finite differences, with layers before it frozen.
 fn check_frozen_gradient(yolo: &mut Yolo, state: &FlatState) {
     yolo.load(&state.parameters, &state.buffers);
-    let (output, _) = yolo.train_forward(pictures(yolo));
-    let gradient = yolo.gradient(objective(&output).backward());
+    let Forward { output, trace, .. } = yolo.train_forward(pictures(yolo));
+    let gradient = yolo.backward(trace, &objective(&output));
     let range = yolo
         .layout()
         .parameter("model.12.cv1.conv.weight")

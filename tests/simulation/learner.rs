@@ -4,11 +4,10 @@ use std::io;
 
 use data::{LoaderError, Plan, SampleId, SlotBatch, SlotJob, ValBatch, ValJob};
 use model::layout::{FlatState, Group, Initial, Layout, TensorSpec};
-use model::outlet::Outlet;
 use proto::{DatasetCard, Fingerprint, ModelCard, Recipe};
 use worker::compute::{Cards, Desk, Engine, Opened, work};
 use worker::prepare::plan_config;
-use worker::training::learner::Learner;
+use worker::training::learner::{Learner, Slot};
 use worker::training::records::Evaluation;
 use worker::training::schedule::Schedule;
 use worker::training::source::{SlotBatches, SlotJobs, Source, ValBatches};
@@ -142,22 +141,9 @@ impl Bowl {
             .map(|(index, value)| (value - point(sample, index)).powi(2) / 2.0)
             .sum()
     }
-}
 
-impl Learner for Bowl {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn classes(&self) -> usize {
-        1
-    }
-
-    fn load(&mut self, parameters: &[f32], _buffers: &[f32]) {
-        self.parameters = parameters.to_vec();
-    }
-
-    fn contribute(&mut self, batch: &SlotBatch, _outlet: Option<&Outlet>) -> Contribution {
+    /// Returns what a slot adds to its step.
+    fn contribution(&self, batch: &SlotBatch) -> Contribution {
         let contributed = Fact::Contributed {
             step: batch.step,
             slot: batch.slot,
@@ -182,13 +168,32 @@ impl Learner for Bowl {
             unreadable: 0,
         }
     }
+}
 
-    fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {
-        Evaluation {
+impl Learner for Bowl {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn classes(&self) -> usize {
+        1
+    }
+
+    fn load(&mut self, parameters: &[f32], _buffers: &[f32]) {
+        self.parameters = parameters.to_vec();
+    }
+
+    fn contribute(&mut self, slots: &[Slot<'_>]) -> Vec<Contribution> {
+        slots.iter().map(|slot| self.contribution(slot.batch)).collect()
+    }
+
+    fn evaluate(&mut self, batches: &[ValBatch]) -> Vec<Evaluation> {
+        let evaluation = |batch: &ValBatch| Evaluation {
             losses: [batch.samples.iter().map(|&sample| self.loss(sample)).sum(); 3],
             normaliser: batch.samples.len() as f32,
             images: Vec::new(),
-        }
+        };
+        batches.iter().map(evaluation).collect()
     }
 
     fn orthogonalise(&self, _: &[f32], _: [usize; 2]) -> Vec<f32> {

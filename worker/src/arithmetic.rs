@@ -2,12 +2,12 @@
 //!
 //! Exact sums make a run independent of who computed which slot, provided that every worker computes a slot to the
 //! same bits. That needs the same program, the same backend, and the same processor features, by which CPU
-//! backends choose their kernels. libtorch also needs the same number of threads; flex does not depend on it.
+//! backends choose their kernels. libtorch also needs the same number of threads for a slot; flex does not depend on it.
 
 use model::device::Device;
 use proto::Fingerprint;
 
-/// Returns one line that is equal for two workers when their arithmetic is, as far as can be told.
+/// Returns one line that is equal for two workers when their arithmetic is, as far as can be told; `threads` compute a slot.
 pub fn arithmetic(device: &Device, threads: usize) -> String {
     // Without the index: GPUs of one host are taken to be alike.
     let backend: String = format!("{device:?}")

@@ -74,7 +74,7 @@ impl Args {
             join_timeout: Duration::from_secs(self.join_timeout),
             orphan_timeout: Duration::from_secs(self.orphan_timeout),
             device: host.device.clone(),
-            threads: host.thread_count() as u32,
+            threads: host.thread_count().get() as u32,
             engine: Arc::new(host),
         })
     }
@@ -93,7 +93,7 @@ pub fn main(args: Args) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     #[cfg(all(feature = "tch", unix))]
-    let_idle_threads_sleep();
+    start_with_environment();
 
     let config = match args.config() {
         Ok(config) => config,
@@ -128,12 +128,22 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-/// Starts this program anew, as the same process, with libtorch's idle threads asleep.
+/// What libtorch's libraries are told by the environment that a process starts with.
 ///
-/// Between two operators OpenMP's threads spin unless told otherwise when the program starts. Two workers of one machine then
-/// keep each other from computing: 0.4 images a second on two cores where it is 17 with threads that sleep.
+/// Between two operators OpenMP's threads spin unless they are to be passive. Two workers of one machine then keep each other from
+/// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back
+/// to the system, which fills them with zeros when it hands them out for the next operation; here it keeps them, in one heap for
+/// all threads, up to the size that most maps of most batches have.
+pub const LIBTORCH_ENVIRONMENT: [(&str, &str); 4] = [
+    (OMP_WAIT_POLICY, "passive"),
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
+];
+
+/// Starts this program anew, as the same process, with what libtorch is to be told.
 #[cfg(all(feature = "tch", unix))]
-fn let_idle_threads_sleep() {
+fn start_with_environment() {
     use std::os::unix::process::CommandExt;
     if std::env::var_os(OMP_WAIT_POLICY).is_some() {
         return;
@@ -143,13 +153,15 @@ fn let_idle_threads_sleep() {
         return;
     };
     let mut again = std::process::Command::new(program);
-    again.arg0(name).args(arguments).env(OMP_WAIT_POLICY, "passive");
+    let missing = LIBTORCH_ENVIRONMENT
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none());
+    again.arg0(name).args(arguments).envs(missing);
     // Returns only when it has failed.
     let error = again.exec();
     tracing::warn!(%error, "idle threads of libtorch stay awake; give --threads when several workers share a machine");
 }
 
-#[cfg(all(feature = "tch", unix))]
 const OMP_WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 fn report(ending: &Ending) -> ExitCode {

@@ -95,6 +95,13 @@ pub struct Desk {
     pub outbox: Arc<Outbox>,
 }
 
+impl Desk {
+    /// Returns where an engine that can do no more says why.
+    pub fn last_words(&self) -> mpsc::Sender<Notice> {
+        self.notices.clone()
+    }
+}
+
 /// Connects a session and what computes for it.
 pub fn connect(signals: &Arc<Signals>, pulse: &Arc<Pulse>, outbox: &Arc<Outbox>) -> (Ports, Desk) {
     let (places, places_receiver) = mpsc::channel(PLACES_CAPACITY);
@@ -122,7 +129,7 @@ pub trait Engine: Send + Sync {
 impl Engine for HostOptions {
     fn start(&self, recipe: Recipe, desk: Desk) -> std::io::Result<()> {
         let (host, runtime) = (self.clone(), Handle::current());
-        let last_words = desk.notices.clone();
+        let last_words = desk.last_words();
         thread::Builder::new().name("compute".into()).spawn(move || {
             let body = || compute(&recipe, &host, &runtime, desk);
             let error = match catch_unwind(AssertUnwindSafe(body)) {

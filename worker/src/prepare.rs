@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use data::{AugmentConfig, Dataset, Limits, PictureCache, Plan, PlanConfig, Selection, Split};
-use model::device::open_device;
+use model::device::{open_device, share_out};
 use model::kind::ModelKind;
 use model::layout::FlatState;
 use model::loss::LossGains;
@@ -41,9 +41,9 @@ pub struct HostOptions {
 
 impl HostOptions {
     /// Returns the number of threads to compute with.
-    pub fn thread_count(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.threads.map_or_else(cores, NonZeroUsize::get)
+    pub fn thread_count(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(cores)
     }
 }
 
@@ -71,6 +71,8 @@ pub struct Prepared {
 /// One sentence about the first thing that cannot be opened.
 pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> {
     let device = open_device(&host.device, host.threads)?;
+    // Fixed by the recipe, not by this rank's share: what a slot is computed with may change its rounding.
+    let at_once = share_out(&device, host.thread_count(), recipe.slots() as usize);
     let kind: ModelKind = recipe.model.parse()?;
     let path = host.data.clone().unwrap_or_else(|| PathBuf::from(&recipe.data));
     let training = open_split(&path, Split::Train, recipe)?;
@@ -93,6 +95,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
             max_detections: recipe.max_det as usize,
             ..NmsConfig::validation()
         })
+        .with_slots_at_once(at_once)
         .with_frozen(recipe.freeze as usize)?;
     let plan = Plan::new(plan_config(recipe, training.len()))?;
     ensure!(
@@ -257,7 +260,10 @@ fn model_card(
         ),
         // MuSGD computes a part of each update on the device, and every rank must get the same.
         arithmetic: if recipe.sum == SumKind::Exact || optimizer == Optimizer::MuSgd {
-            arithmetic(learner.yolo().device(), host.thread_count())
+            arithmetic(
+                learner.yolo().device(),
+                host.thread_count().get() / learner.at_once(),
+            )
         } else {
             String::new()
         },

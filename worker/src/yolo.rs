@@ -1,6 +1,11 @@
 //! The learner that trains: a YOLO of crate `model` on this rank's device.
 
-use data::{SlotBatch, ValBatch};
+use std::iter;
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::thread;
+
+use data::ValBatch;
 use model::device::{Device, on_pool};
 use model::frozen::{Frozen, TooManyFrozen};
 use model::head::HeadOutput;
@@ -10,12 +15,11 @@ use model::loss::LossGains;
 use model::metric::match_detections;
 use model::nms::{Detection, NmsConfig, nms};
 use model::orthogonal::orthogonalise;
-use model::outlet::Outlet;
 use model::target::Target;
 use model::weights::{self, Metadata};
-use model::yolo::Yolo;
+use model::yolo::{Forward, Yolo};
 
-use crate::training::learner::Learner;
+use crate::training::learner::{Learner, Slot};
 use crate::training::records::Evaluation;
 use crate::training::sum::Contribution;
 
@@ -26,6 +30,7 @@ pub struct YoloLearner {
     image_size: u32,
     gains: LossGains,
     nms: NmsConfig,
+    at_once: NonZeroUsize,
 }
 
 impl YoloLearner {
@@ -38,7 +43,14 @@ impl YoloLearner {
             image_size,
             gains: LossGains::default(),
             nms: NmsConfig::validation(),
+            at_once: NonZeroUsize::MIN,
         }
+    }
+
+    /// Sets how many slots are computed side by side, each on a thread of its own.
+    #[must_use]
+    pub fn with_slots_at_once(self, at_once: NonZeroUsize) -> Self {
+        Self { at_once, ..self }
     }
 
     /// Takes the weights of the loss terms.
@@ -85,25 +97,21 @@ impl YoloLearner {
             .collect()
     }
 
-    fn slot(&self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution {
+    fn slot(&self, Slot { batch, outlet }: &Slot<'_>) -> Contribution {
         let side = batch.size as usize;
         let images = self.yolo.images(&batch.images, [batch.samples.len(), side, side]);
-        let (output, statistics) = match outlet {
+        let Forward {
+            output,
+            statistics,
+            trace,
+        } = match outlet {
             Some(outlet) => self.yolo.train_forward_into(images, outlet),
             None => self.yolo.train_forward(images),
         };
         let targets: Vec<_> = batch.targets.iter().map(|boxes| targets(boxes)).collect();
         let loss = self.yolo.loss(&output, &targets, &self.gains);
-        let gradients = loss.total.backward();
-        let gradient = match outlet {
-            Some(outlet) => {
-                outlet.flush();
-                Vec::new()
-            }
-            None => self.yolo.gradient(gradients),
-        };
         Contribution {
-            gradient,
+            gradient: self.yolo.backward(trace, &loss.total),
             statistics: statistics.into_vec(),
             losses: loss.sums,
             normaliser: loss.normaliser,
@@ -145,12 +153,18 @@ impl Learner for YoloLearner {
         self.yolo.load(parameters, buffers);
     }
 
-    fn contribute(&mut self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution {
-        on_pool(self.yolo.device(), || self.slot(batch, outlet))
+    fn at_once(&self) -> NonZeroUsize {
+        self.at_once
     }
 
-    fn evaluate(&mut self, batch: &ValBatch) -> Evaluation {
-        on_pool(self.yolo.device(), || self.validation_batch(batch))
+    fn contribute(&mut self, slots: &[Slot<'_>]) -> Vec<Contribution> {
+        side_by_side(slots, |slot| on_pool(self.yolo.device(), || self.slot(slot)))
+    }
+
+    fn evaluate(&mut self, batches: &[ValBatch]) -> Vec<Evaluation> {
+        side_by_side(batches, |batch| {
+            on_pool(self.yolo.device(), || self.validation_batch(batch))
+        })
     }
 
     fn orthogonalise(&self, matrix: &[f32], shape: [usize; 2]) -> Vec<f32> {
@@ -167,6 +181,22 @@ impl Learner for YoloLearner {
         // Invariant: the flat vectors have the layout's length, and any state of it can be written.
         weights::to_bytes(&metadata, parameters, buffers).expect("a whole state")
     }
+}
+
+/// Returns what `work` makes of each item, all at the same time; the first on this thread.
+fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let Some((first, rest)) = items.split_first() else {
+        return Vec::new();
+    };
+    thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = rest.iter().map(|item| scope.spawn(move || work(item))).collect();
+        let first = work(first);
+        let others = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        iter::once(first).chain(others).collect()
+    })
 }
 
 /// Returns labelled boxes as the objects of metrics and losses.

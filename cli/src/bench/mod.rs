@@ -1,7 +1,10 @@
 //! `ringmaster bench`: how fast a part is on this machine.
 
 mod allreduce;
+mod bare;
+mod guarded;
 mod loader;
+mod made_up;
 mod ranks;
 mod step;
 

@@ -15,12 +15,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use worker::command::LIBTORCH_ENVIRONMENT;
 use worker::ring::Ring;
 use worker::ring::links::{Broken, RingLinks};
 use worker::ring::service::Exchange;
 
 /// Who takes part in a benchmark.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Ranks {
     /// Worker processes
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -28,9 +29,12 @@ pub(super) struct Ranks {
     /// Connect workers by TCP, as between hosts, instead of Unix sockets
     #[arg(long)]
     tcp: bool,
+    /// Size of a bucket in MiB
+    #[arg(long, value_name = "MIB", default_value_t = Recipe::default().bucket_mib, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) bucket_mib: u32,
     /// Be this rank of a benchmark: only used by the benchmark itself
     #[arg(long, hide = true)]
-    rank: Option<u64>,
+    pub(super) rank: Option<u64>,
 }
 
 /// Where a rank is reached.
@@ -41,6 +45,14 @@ struct Place {
 }
 
 impl Ranks {
+    /// Returns the defaults of training, but for what was asked for here.
+    pub(super) fn recipe(&self) -> Recipe {
+        Recipe {
+            bucket_mib: self.bucket_mib,
+            ..Recipe::default()
+        }
+    }
+
     /// Has `part` played by each of the processes, and returns what they measured, in rank order; `None` in one of
     /// these processes, which has told it.
     ///
@@ -61,7 +73,11 @@ impl Ranks {
             true => Security::loopback().by_tcp(),
             false => Security::loopback(),
         };
-        let played = runtime.block_on(take_part(rank as usize, security, part));
+        let sizes = PieceSizes::new(
+            self.recipe().bucket_bytes(),
+            PieceSizes::default().segment_bytes(),
+        )?;
+        let played = runtime.block_on(take_part(rank as usize, security, sizes, part));
         runtime.shutdown_background();
         played.map(|()| None)
     }
@@ -69,27 +85,21 @@ impl Ranks {
 
 /// Starts the ranks, introduces them to each other, and returns what they measured.
 fn conduct<R: DeserializeOwned>(workers: u64) -> anyhow::Result<Vec<R>> {
-    let mut ranks = Processes::start(workers)?;
+    let mut ranks = Processes::start(workers, &[])?;
     let places = (ranks.0.iter_mut())
         .map(Process::read::<Place>)
         .collect::<Result<Vec<_>, _>>()?;
     for rank in &mut ranks.0 {
         rank.write(&places)?;
     }
-    let reports = (ranks.0.iter_mut())
-        .map(Process::read::<R>)
-        .collect::<Result<Vec<_>, _>>()?;
-    for rank in &mut ranks.0 {
-        // Now that all are done, and nobody's neighbour is missed.
-        drop(rank.child.stdin.take());
-        let ended = rank.child.wait().context("cannot wait for a rank")?;
-        ensure!(ended.success(), "a rank ended with {ended}");
-    }
+    let reports = ranks.reports()?;
+    // Now that all are done, nobody's neighbour is missed.
+    ranks.end()?;
     Ok(reports)
 }
 
 /// The processes of the ranks; dropped, they end.
-struct Processes(Vec<Process>);
+pub(super) struct Processes(Vec<Process>);
 
 struct Process {
     child: Child,
@@ -97,13 +107,16 @@ struct Process {
 }
 
 impl Processes {
-    fn start(workers: u64) -> anyhow::Result<Self> {
+    /// Starts one for each rank, with the arguments of this process and some more.
+    pub(super) fn start(workers: u64, more: &[&str]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut ranks = Self(Vec::new());
         for rank in 0..workers {
             let mut child = Command::new(&program)
                 .args(std::env::args_os().skip(1))
                 .args(["--rank", &rank.to_string()])
+                .args(more)
+                .envs(LIBTORCH_ENVIRONMENT)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -113,6 +126,21 @@ impl Processes {
             ranks.0.push(Process { child, output });
         }
         Ok(ranks)
+    }
+
+    /// Returns what each tells next.
+    pub(super) fn reports<R: DeserializeOwned>(&mut self) -> anyhow::Result<Vec<R>> {
+        self.0.iter_mut().map(Process::read).collect()
+    }
+
+    /// Waits until all have ended, which wait for this.
+    pub(super) fn end(mut self) -> anyhow::Result<()> {
+        for rank in &mut self.0 {
+            drop(rank.child.stdin.take());
+            let ended = rank.child.wait().context("cannot wait for a rank")?;
+            ensure!(ended.success(), "a rank ended with {ended}");
+        }
+        Ok(())
     }
 }
 
@@ -147,6 +175,7 @@ impl Process {
 async fn take_part<R: Serialize>(
     rank: usize,
     security: Security,
+    sizes: PieceSizes,
     part: impl AsyncFnOnce(Ring) -> anyhow::Result<R>,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
@@ -160,13 +189,15 @@ async fn take_part<R: Serialize>(
     tokio::spawn(server.serve_with_incoming(incoming));
     tell(&own)?;
     let places: Vec<Place> = serde_json::from_str(&next_line()?).context("the benchmark has failed")?;
-    let ring = ring(&security, &exchange, &places, rank)?;
+    let (group, links) = links(&security, &exchange, &places, rank)?;
+    let ring = Ring::new(group, links, sizes, Arc::default());
     tell(&part(ring).await?)?;
     // Neighbours may still take what this rank has sent.
     next_line().map(drop)
 }
 
-fn tell(what: &impl Serialize) -> anyhow::Result<()> {
+/// Tells the process that started this one.
+pub(super) fn tell(what: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(what).context("cannot write JSON")?);
     Ok(())
 }
@@ -180,7 +211,12 @@ fn next_line() -> anyhow::Result<String> {
     Ok(line)
 }
 
-fn ring(security: &Security, exchange: &Exchange, places: &[Place], rank: usize) -> anyhow::Result<Ring> {
+fn links(
+    security: &Security,
+    exchange: &Exchange,
+    places: &[Place],
+    rank: usize,
+) -> anyhow::Result<(Group, RingLinks)> {
     let member = |rank: usize| -> anyhow::Result<Member> {
         let Place { worker, address } = &places[rank];
         Ok(Member {
@@ -209,11 +245,7 @@ fn ring(security: &Security, exchange: &Exchange, places: &[Place], rank: usize)
             Broken::default(),
         )
     };
-    let sizes = PieceSizes::new(
-        Recipe::default().bucket_bytes(),
-        PieceSizes::default().segment_bytes(),
-    )?;
-    Ok(Ring::new(group, links, sizes, Arc::default()))
+    Ok((group, links))
 }
 
 const RUN: RunId = RunId::from_u128(1);

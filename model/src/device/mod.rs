@@ -88,6 +88,14 @@ pub fn open_device(text: &str, threads: Option<NonZeroUsize>) -> Result<Device, 
     text.parse::<DeviceChoice>()?.open(threads)
 }
 
+/// Shares out the threads of a device to as many callers at a time as it likes, at most `most`; returns how many that are.
+///
+/// libtorch on the CPU runs as fast with one thread for each of two callers as with two for one, or faster: there is no waiting at
+/// the end of each operation. All others like one caller. From then on a caller has its part of `threads`.
+pub fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> NonZeroUsize {
+    tch::share_out(device, threads, most)
+}
+
 /// Runs `work` where `device` likes it best, and waits for it.
 ///
 /// For `flex` that is a thread of its pool: operations started from any other thread are handed over one by one,

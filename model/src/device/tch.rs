@@ -21,6 +21,27 @@ pub(super) fn open_cpu(choice: DeviceChoice, _: Option<NonZeroUsize>) -> Result<
     Err(choice.not_compiled_in())
 }
 
+#[cfg(feature = "tch")]
+#[expect(deprecated)]
+pub(super) fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> NonZeroUsize {
+    use burn::backend::{DispatchDevice, LibTorchDevice};
+
+    if !matches!(
+        device.as_dispatch(),
+        DispatchDevice::LibTorch(LibTorchDevice::Cpu)
+    ) {
+        return NonZeroUsize::MIN;
+    }
+    let at_once = NonZeroUsize::new(most.min(threads.get())).unwrap_or(NonZeroUsize::MIN);
+    tch::set_num_threads(i32::try_from(threads.get() / at_once).unwrap_or(i32::MAX));
+    at_once
+}
+
+#[cfg(not(feature = "tch"))]
+pub(super) fn share_out(_: &Device, _: NonZeroUsize, _: usize) -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
 /// Returns the GPUs that libtorch sees, `None` if it was not compiled in.
 #[cfg(feature = "tch")]
 #[expect(deprecated)]

@@ -44,15 +44,13 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let (output, x, kernel, kept) = B::convolve_kept(x, kernel, stride, padding);
                 let state = ConvolveState {
-                    x,
-                    kernel,
-                    output: kept,
+                    x: x.clone(),
+                    kernel: kernel.clone(),
                     stride,
                     padding,
                 };
-                prepared.finish(state, output)
+                prepared.finish(state, B::convolve(x, kernel, stride, padding))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::convolve(x, kernel, stride, padding)),
         }
@@ -66,13 +64,11 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (x, kernel) = (x.into_primitive(), kernel.into_primitive());
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let (output, x, kernel, kept) = B::depthwise_kept(x, kernel);
                 let state = DepthwiseState {
-                    x,
-                    kernel,
-                    output: kept,
+                    x: x.clone(),
+                    kernel: kernel.clone(),
                 };
-                prepared.finish(state, output)
+                prepared.finish(state, B::depthwise(x, kernel))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::depthwise(x, kernel)),
         }
@@ -91,25 +87,20 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let x = x.into_primitive();
         let gamma = gamma.into_primitive();
         let beta = beta.into_primitive();
-        let (output, mean, variance) = match prepared {
+        let (output, mean, variance) = B::norm_silu(x.clone(), gamma.clone(), beta.clone(), epsilon);
+        let output = match prepared {
             OpsKind::Tracked(prepared) => {
-                let (output, mean, variance, x, gamma, beta, kept) =
-                    B::norm_silu_kept(x, gamma, beta, epsilon);
                 let state = NormSiluState {
                     x,
                     gamma,
                     beta,
-                    output: kept,
                     mean: mean.clone(),
                     variance: variance.clone(),
                     epsilon,
                 };
-                (prepared.finish(state, output), mean, variance)
+                prepared.finish(state, output)
             }
-            OpsKind::UnTracked(prepared) => {
-                let (output, mean, variance) = B::norm_silu(x, gamma, beta, epsilon);
-                (prepared.finish(output), mean, variance)
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         };
         (output, Self::from_inner(mean), Self::from_inner(variance))
     }
@@ -146,7 +137,6 @@ struct Convolve;
 struct ConvolveState<T> {
     x: T,
     kernel: T,
-    output: T,
     stride: usize,
     padding: usize,
 }
@@ -160,23 +150,16 @@ impl<B: FusedOps> Backward<B, 2> for Convolve {
         let ConvolveState {
             x,
             kernel,
-            output,
             stride,
             padding,
         } = ops.state;
-        match (x_node, kernel_node) {
-            (Some(x_node), kernel_node) => {
-                let (x, kernel) = B::convolve_gradients(x, kernel, output, gradient, stride, padding);
-                gradients.register::<B>(x_node.id, x);
-                if let Some(node) = kernel_node {
-                    gradients.register::<B>(node.id, kernel);
-                }
-            }
-            (None, Some(node)) => {
-                let kernel = B::first_kernel_gradient(x, kernel, output, gradient, stride, padding);
-                gradients.register::<B>(node.id, kernel);
-            }
-            (None, None) => {}
+        if let Some(node) = x_node {
+            let images = B::image_gradient(x.clone(), kernel.clone(), gradient.clone(), stride, padding);
+            gradients.register::<B>(node.id, images);
+        }
+        if let Some(node) = kernel_node {
+            let weights = B::kernel_gradient(x, kernel, gradient, stride, padding);
+            gradients.register::<B>(node.id, weights);
         }
     }
 }
@@ -188,7 +171,6 @@ struct Depthwise;
 struct DepthwiseState<T> {
     x: T,
     kernel: T,
-    output: T,
 }
 
 impl<B: FusedOps> Backward<B, 2> for Depthwise {
@@ -197,12 +179,16 @@ impl<B: FusedOps> Backward<B, 2> for Depthwise {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, kernel_node] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
-        let DepthwiseState { x, kernel, output } = ops.state;
-        let (x, kernel) = B::depthwise_gradients(x, kernel, output, gradient);
-        for (node, gradient) in [(x_node, x), (kernel_node, kernel)] {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
+        let DepthwiseState { x, kernel } = ops.state;
+        let side = kernel.shape()[2];
+        if let Some(node) = x_node {
+            // The same with the kernel turned around.
+            let turned = B::float_flip(kernel, &[2, 3]);
+            gradients.register::<B>(node.id, B::depthwise(gradient.clone(), turned));
+        }
+        if let Some(node) = kernel_node {
+            let weights = B::depthwise_kernel_gradient(x, gradient, side);
+            gradients.register::<B>(node.id, weights);
         }
     }
 }
@@ -215,7 +201,6 @@ struct NormSiluState<T> {
     x: T,
     gamma: T,
     beta: T,
-    output: T,
     mean: T,
     variance: T,
     epsilon: f64,
@@ -227,11 +212,10 @@ impl<B: FusedOps> Backward<B, 3> for NormSilu {
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let state = ops.state;
-        let (x, gamma, beta) = B::norm_silu_gradients(
+        let (x, gamma, beta) = B::norm_silu_gradient(
             state.x,
             state.gamma,
             state.beta,
-            state.output,
             state.mean,
             state.variance,
             state.epsilon,

@@ -2,8 +2,9 @@
 //!
 //! Three of them: a convolution whose kernel gradient is one matrix product; a depthwise convolution, whose kernel
 //! gradient burn computes channel by channel; and batch normalisation followed by SiLU as a single operation that
-//! keeps nothing but its input for the backward pass (on libtorch also what is between the two). Each has a default made of burn's operations, which every
-//! backend runs; `flex` has its own kernels, and libtorch uses those that it has. Measured: see `model/LOG.md`.
+//! keeps nothing but its input for the backward pass. Each has a default made of burn's operations, which every
+//! backend runs; `flex` has its own kernels. libtorch has kernels for all of them, and their gradients in
+//! [its own graph](crate::native). Measured: see `model/LOG.md`.
 
 #![cfg_attr(
     feature = "tch",
@@ -22,7 +23,7 @@ mod tch;
 
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::outlet::Outlet;
@@ -63,6 +64,29 @@ pub(crate) fn norm_silu(
     epsilon: f64,
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let (output, mean, variance) = <Dispatch as FusedOps>::norm_silu(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    );
+    (
+        Tensor::from_dispatch(output),
+        Tensor::from_dispatch(mean),
+        Tensor::from_dispatch(variance),
+    )
+}
+
+/// Batch normalisation by the statistics of `x`. Also returns mean and biased variance, outside the autodiff graph.
+///
+/// # Shapes
+/// As [`norm_silu`]
+pub(crate) fn norm(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    let (output, mean, variance) = <Dispatch as FusedOps>::norm(
         x.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
@@ -120,51 +144,6 @@ pub(crate) trait FusedOps: Backend {
         Self::conv2d(x, kernel, None, options(stride, padding))
     }
 
-    /// [`convolve`], with three tensors that are kept for the gradients: in place of images, kernel and output.
-    fn convolve_kept(
-        x: FloatTensor<Self>,
-        kernel: FloatTensor<Self>,
-        stride: usize,
-        padding: usize,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let output = Self::convolve(x.clone(), kernel.clone(), stride, padding);
-        // The output is not needed.
-        (output, x, kernel.clone(), kernel)
-    }
-
-    /// Gradients of [`convolve`] with respect to images and kernel, from what was kept.
-    fn convolve_gradients(
-        x: FloatTensor<Self>,
-        kernel: FloatTensor<Self>,
-        _output: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        stride: usize,
-        padding: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let images = Self::image_gradient(x.clone(), kernel.clone(), gradient.clone(), stride, padding);
-        (
-            images,
-            Self::kernel_gradient(x, kernel, gradient, stride, padding),
-        )
-    }
-
-    /// The second of [`convolve_gradients`](FusedOps::convolve_gradients) alone: nobody asks for those of a photo.
-    fn first_kernel_gradient(
-        x: FloatTensor<Self>,
-        kernel: FloatTensor<Self>,
-        _output: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        stride: usize,
-        padding: usize,
-    ) -> FloatTensor<Self> {
-        Self::kernel_gradient(x, kernel, gradient, stride, padding)
-    }
-
     /// Gradient of [`convolve`] with respect to the images.
     fn image_gradient(
         x: FloatTensor<Self>,
@@ -187,37 +166,9 @@ pub(crate) trait FusedOps: Backend {
         Self::conv2d_weight_backward(x, kernel, gradient, options(stride, padding))
     }
 
-    /// See [`depthwise`]. Its gradient with respect to the images is the same with the kernel turned around.
+    /// See [`depthwise`].
     fn depthwise(x: FloatTensor<Self>, kernel: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::depthwise::<Self>(x, kernel)
-    }
-
-    /// [`depthwise`], with three tensors that are kept for the gradients: in place of images, kernel and output.
-    fn depthwise_kept(
-        x: FloatTensor<Self>,
-        kernel: FloatTensor<Self>,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let output = Self::depthwise(x.clone(), kernel.clone());
-        // The output is not needed.
-        (output, x, kernel.clone(), kernel)
-    }
-
-    /// Gradients of [`depthwise`] with respect to images and kernel, from what was kept.
-    fn depthwise_gradients(
-        x: FloatTensor<Self>,
-        kernel: FloatTensor<Self>,
-        _output: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let side = kernel.shape()[2];
-        let turned = Self::float_flip(kernel, &[2, 3]);
-        let images = Self::depthwise(gradient.clone(), turned);
-        (images, Self::depthwise_kernel_gradient(x, gradient, side))
     }
 
     /// Gradient of [`depthwise`] with respect to the kernel, whose side is `side`.
@@ -229,6 +180,17 @@ pub(crate) trait FusedOps: Backend {
         composed::depthwise_kernel_gradient::<Self>(x, gradient, side)
     }
 
+    /// See [`norm`].
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let normed = Self::batch_norm_train(x, gamma, beta, epsilon);
+        (normed.output, normed.mean, normed.variance)
+    }
+
     /// See [`norm_silu`].
     fn norm_silu(
         x: FloatTensor<Self>,
@@ -237,48 +199,6 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::norm_silu::<Self>(x, gamma, beta, epsilon)
-    }
-
-    /// [`norm_silu`], with four tensors that are kept for the gradients: in place of `x`, `gamma`, `beta` and the output.
-    #[allow(
-        clippy::type_complexity,
-        reason = "the macro reads tuples of tensors, and no names for them"
-    )]
-    fn norm_silu_kept(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let (output, mean, variance) = Self::norm_silu(x.clone(), gamma.clone(), beta.clone(), epsilon);
-        // The output is computed again.
-        (output, mean, variance, x.clone(), gamma, beta, x)
-    }
-
-    /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`, from what was kept.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the macro reads tensors, and no structs of them"
-    )]
-    fn norm_silu_gradients(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        _output: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        epsilon: f64,
-        gradient: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        Self::norm_silu_gradient(x, gamma, beta, mean, variance, epsilon, gradient)
     }
 
     /// Gradients of [`norm_silu`] with respect to `x`, `gamma` and `beta`.

@@ -145,7 +145,7 @@ impl Projection {
 
     /// # Shapes
     /// `[B, in, H, W]` to `[B, out, H, W]`
-    pub(crate) fn forward(&self, x: Tensor<4>, pass: &Pass<'_>) -> Tensor<4> {
+    pub(crate) fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
         let bias = pass.vector(self.bias, &x);
         let channels = bias.dims()[0];
         let bias = bias.reshape([1, channels, 1, 1]);

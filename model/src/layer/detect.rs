@@ -225,5 +225,6 @@ const BOX_BIAS: f32 = 2.0;
 /// # Shapes
 /// One `[B, C, a_i]` per level to `[B, sum of a_i, C]`
 fn anchors_before_channels(levels: Vec<Tensor<3>>) -> Tensor<3> {
-    Tensor::cat(levels, 2).swap_dims(1, 2)
+    let levels = levels.into_iter().map(|level| level.swap_dims(1, 2)).collect();
+    Tensor::cat(levels, 1)
 }

@@ -5,7 +5,7 @@ use model::kind::ModelKind;
 use model::layout::{FlatState, Layout};
 use model::loss::LossGains;
 use model::target::Target;
-use model::yolo::Yolo;
+use model::yolo::{Forward, Yolo};
 use serde::Deserialize;
 
 use crate::draw::noise;
@@ -178,7 +178,7 @@ fn raw_outputs_and_decoded_boxes_agree() {
 fn loss_terms_and_gradients_of_whole_networks_agree() {
     for (case, device) in networks() {
         let (yolo, images) = detector(&case.name, &device);
-        let (output, _) = yolo.train_forward(images);
+        let Forward { output, trace, .. } = yolo.train_forward(images);
         let target = |&[class, left, top, right, bottom]: &[f32; 5]| Target {
             class: class as u32,
             xyxy: [left, top, right, bottom],
@@ -194,7 +194,7 @@ fn loss_terms_and_gradients_of_whole_networks_agree() {
             assert!(error < 1e-4, "{}: {found} instead of {expected}", case.name);
         }
         assert!(relative(loss.normaliser, case.normaliser) < 1e-4, "{}", case.name);
-        let gradient = yolo.gradient(loss.total.backward());
+        let gradient = yolo.backward(trace, &loss.total);
         for (tensor, norm, step, samples) in &case.gradients {
             let spec = yolo.layout().parameter(tensor).unwrap();
             let found = &gradient[spec.range.clone()];

@@ -106,14 +106,20 @@ impl Training<'_> {
         let own = self.shard(jobs.len());
         let jobs = jobs[own].to_vec();
         let mut evaluated = Vec::with_capacity(jobs.len());
-        for batch in self.parts.source.validation_batches(jobs) {
-            let batch = batch?;
-            let evaluation = self.parts.learner.evaluate(&batch);
+        let mut batches = self.parts.source.validation_batches(jobs);
+        let at_once = self.parts.learner.at_once().get();
+        loop {
+            let together: Vec<_> = batches.by_ref().take(at_once).collect::<Result<_, _>>()?;
+            if together.is_empty() {
+                break;
+            }
+            let evaluations = self.parts.learner.evaluate(&together);
             self.parts.reporter.worked();
-            evaluated.push(Record {
+            let records = together.iter().zip(evaluations);
+            evaluated.extend(records.map(|(batch, evaluation)| Record {
                 batch: batch.index,
                 evaluation,
-            });
+            }));
         }
         let step = self.state.step;
         let blobs = self

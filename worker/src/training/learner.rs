@@ -1,5 +1,7 @@
 //! What training asks of a model: to be loaded, to contribute to a step, to be evaluated.
 
+use std::num::NonZeroUsize;
+
 use data::{SlotBatch, ValBatch};
 use model::frozen::Frozen;
 use model::layout::Layout;
@@ -7,6 +9,22 @@ use model::outlet::Outlet;
 
 use super::records::Evaluation;
 use super::sum::Contribution;
+
+/// A slot to be computed.
+#[derive(Clone, Debug)]
+pub struct Slot<'a> {
+    /// Its pictures.
+    pub batch: &'a SlotBatch,
+    /// Where gradients may go as they are finished, each tensor's once; they are then not in what is returned.
+    pub outlet: Option<Outlet>,
+}
+
+impl<'a> Slot<'a> {
+    /// Returns a slot whose contribution comes as a whole.
+    pub fn whole(batch: &'a SlotBatch) -> Self {
+        Self { batch, outlet: None }
+    }
+}
 
 /// What computes: a model on a device, or a stand-in for it in tests.
 pub trait Learner {
@@ -24,12 +42,16 @@ pub trait Learner {
     /// Takes the parameters and buffers to compute with from now on, in layout order.
     fn load(&mut self, parameters: &[f32], buffers: &[f32]);
 
-    /// Returns what a slot adds to its step: a pure function of what was loaded and of the batch. Where it is given an
-    /// outlet, gradients may go there as they are finished, each tensor's once, and are then not in what is returned.
-    fn contribute(&mut self, batch: &SlotBatch, outlet: Option<&Outlet>) -> Contribution;
+    /// Returns how many slots, or validation batches, it likes to be given together.
+    fn at_once(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
 
-    /// Returns losses and evidence of a validation batch, with the loaded running statistics.
-    fn evaluate(&mut self, batch: &ValBatch) -> Evaluation;
+    /// Returns what each slot adds to its step: a pure function of what was loaded and of its batch.
+    fn contribute(&mut self, slots: &[Slot<'_>]) -> Vec<Contribution>;
+
+    /// Returns losses and evidence of each validation batch, with the loaded running statistics.
+    fn evaluate(&mut self, batches: &[ValBatch]) -> Vec<Evaluation>;
 
     /// Returns a matrix of `[rows, columns]` in row-major order with all singular values near 1: a part of some
     /// optimizers that is too much for the host.

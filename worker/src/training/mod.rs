@@ -32,12 +32,12 @@ use std::thread;
 use collective::CollectiveError;
 use data::{Plan, SlotBatch, StepPlan};
 use model::layout::{Layout, TensorSpec};
-use proto::{Activity, Recipe};
+use proto::{Activity, Recipe, SumKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{debug, info, warn};
 
 use self::fixed_point::NOT_FINITE;
-use self::learner::Learner;
+use self::learner::{Learner, Slot};
 use self::optimizer::Inputs;
 use self::schedule::{Rates, Schedule};
 use self::source::{SlotBatches, Source};
@@ -275,22 +275,25 @@ impl<'a> Training<'a> {
             .learner
             .load(&self.state.parameters, &self.state.buffers);
         let own = self.shard(step.slots.len()).len();
+        let at_once = self.parts.learner.at_once().get();
         let mut batches = Vec::with_capacity(own);
         let mut reason = String::new();
         for _ in 0..ATTEMPTS_MAX {
             self.sum.clear();
-            for index in 0..own {
-                if batches.len() == index {
-                    batches.push(self.next_batch(step)?);
+            let mut done = 0;
+            // The last slots are left to the exchange.
+            while done + at_once < own {
+                self.load_batches(step, done + at_once, &mut batches)?;
+                let slots: Vec<_> = batches[done..].iter().take(at_once).map(Slot::whole).collect();
+                let contributions = self.parts.learner.contribute(&slots);
+                self.parts.reporter.worked();
+                for (slot, contribution) in slots.iter().zip(&contributions) {
+                    self.sum.add(slot.batch.slot, contribution, &self.state.exponents);
                 }
-                if index + 1 < own {
-                    let contribution = self.parts.learner.contribute(&batches[index], None);
-                    self.parts.reporter.worked();
-                    self.sum
-                        .add(batches[index].slot, &contribution, &self.state.exponents);
-                }
+                done += at_once;
             }
-            self.exchange(step.step, batches.last()).await?;
+            self.load_batches(step, own, &mut batches)?;
+            self.exchange(step.step, &batches[done..]).await?;
             match self.sum.settle(step.slots.len(), &self.state.exponents) {
                 Ok(totals) => return Ok(totals),
                 Err(unsettled) => reason = self.resolve(step.step, unsettled),
@@ -304,9 +307,10 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Computes this rank's last slot, if it has one, while what is known of its gradient is summed up with the peers'.
-    async fn exchange(&mut self, step: u64, last: Option<&SlotBatch>) -> Result<(), TrainingError> {
+    /// Computes this rank's last slots, if it has some, while what is known of their gradients is summed up with the peers'.
+    async fn exchange(&mut self, step: u64, last: &[SlotBatch]) -> Result<(), TrainingError> {
         let Parts {
+            recipe,
             learner,
             reporter,
             ring,
@@ -316,12 +320,18 @@ impl<'a> Training<'a> {
         ring.wait_for(signals.resumed()).await;
         let next = ring.group().generation().0 + 1;
         let overlaps = ring.group().world_size() > 1;
+        // Slots that are computed side by side arrive in any order, and so do their rounding errors in plain sums.
+        let in_pieces = overlaps && (last.len() == 1 || recipe.sum == SumKind::Exact);
         let (feed, arriving) = Feed::new();
         let compute = move || {
-            if let Some(batch) = last {
-                let outlet = feed.outlet();
-                let contribution = learner.contribute(batch, overlaps.then_some(&outlet));
-                reporter.worked();
+            let slot = |batch| Slot {
+                batch,
+                outlet: in_pieces.then(|| feed.outlet(batch.slot)),
+            };
+            let slots: Vec<_> = last.iter().map(slot).collect();
+            let contributions = learner.contribute(&slots);
+            reporter.worked();
+            for (batch, contribution) in last.iter().zip(contributions) {
                 feed.tell(Arrival::Slot(batch.slot, contribution));
             }
             feed.tell(Arrival::Control(Control {
@@ -331,7 +341,9 @@ impl<'a> Training<'a> {
                 busy: u32::from(reporter.is_range_under_way()),
             }));
         };
-        let exchange = self.sum.exchange(step, ring, arriving, &self.state.exponents);
+        let exchange = self
+            .sum
+            .exchange(step, last.len(), ring, arriving, &self.state.exponents);
         let exchanged = if overlaps {
             beside(exchange, compute).await
         } else {
@@ -340,11 +352,20 @@ impl<'a> Training<'a> {
         exchanged.map_err(|source| TrainingError::Ring { step, source })
     }
 
-    fn next_batch(&mut self, step: &StepPlan) -> Result<SlotBatch, TrainingError> {
-        // Invariant: the loader was given exactly the slots of this rank, in this order.
-        let batch = self.batches.next().expect("a batch for each slot")?;
-        assert_eq!(batch.step, step.step, "the loader is at another step");
-        Ok(batch)
+    /// Waits until the first `count` batches of this rank's share of a step are there.
+    fn load_batches(
+        &mut self,
+        step: &StepPlan,
+        count: usize,
+        batches: &mut Vec<SlotBatch>,
+    ) -> Result<(), TrainingError> {
+        while batches.len() < count {
+            // Invariant: the loader was given exactly the slots of this rank, in this order.
+            let batch = self.batches.next().expect("a batch for each slot")?;
+            assert_eq!(batch.step, step.step, "the loader is at another step");
+            batches.push(batch);
+        }
+        Ok(())
     }
 
     /// Makes the next attempt possible, and says what was wrong.
@@ -403,7 +424,12 @@ impl<'a> Training<'a> {
                 orthogonalise: &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
             },
         );
-        state.update_running_statistics(self.sum.statistics(), totals.slots as f32, BATCH_NORM_MOMENTUM);
+        state.update_running_statistics(
+            self.sum.statistics(),
+            totals.slots,
+            step.batches(),
+            BATCH_NORM_MOMENTUM,
+        );
         state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
         state.restore(&held);
         state.exponents.settle(step.step, &totals.magnitudes);

@@ -177,14 +177,15 @@ impl State {
         average(&mut self.ema_buffers, &self.buffers, decay);
     }
 
-    /// Updates the running statistics with the mean statistics of `slots` micro-batches.
+    /// Updates the running statistics with the mean statistics of a step's slots.
     ///
-    /// `batch_sums` holds the sum over the slots of each batch mean and variance, in buffer order. The running
-    /// value keeps `(1 - momentum)^slots` of itself, as if it had been updated once per slot.
-    pub fn update_running_statistics(&mut self, batch_sums: &[f32], slots: f32, momentum: f32) {
-        let keep = (1.0 - momentum).powf(slots);
-        for (running, sum) in self.buffers.iter_mut().zip(batch_sums) {
-            *running = keep * *running + (1.0 - keep) * (sum / slots);
+    /// `slot_sums` holds the sum over `slots` slots of each slot's mean and variance, in buffer order. The running
+    /// value keeps `(1 - momentum)^batches` of itself, as if it had been updated once for each batch of the step: how fast
+    /// it follows does not depend on how small the slots are.
+    pub fn update_running_statistics(&mut self, slot_sums: &[f32], slots: u32, batches: u64, momentum: f32) {
+        let keep = (1.0 - momentum).powf(batches as f32);
+        for (running, sum) in self.buffers.iter_mut().zip(slot_sums) {
+            *running = keep * *running + (1.0 - keep) * (sum / slots as f32);
         }
     }
 }
@@ -239,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn running_statistics_move_as_if_updated_once_per_slot() {
+    fn running_statistics_move_as_if_updated_once_per_batch() {
         let mut at_once = state();
-        at_once.update_running_statistics(&[6.0, 9.0], 3.0, 0.03);
+        at_once.update_running_statistics(&[24.0, 36.0], 12, 3, 0.03);
         let mut one_by_one = state();
         for _ in 0..3 {
-            one_by_one.update_running_statistics(&[2.0, 3.0], 1.0, 0.03);
+            one_by_one.update_running_statistics(&[2.0, 3.0], 1, 1, 0.03);
         }
         for (a, b) in at_once.buffers.iter().zip(&one_by_one.buffers) {
             assert!((a - b).abs() < 1e-6, "{a} against {b}");
@@ -265,7 +266,7 @@ mod tests {
         }
         state.parameters = vec![7.0, 8.0];
         state.updates = 5;
-        state.update_running_statistics(&[6.0, 9.0], 3.0, 0.03);
+        state.update_running_statistics(&[6.0, 9.0], 3, 1, 0.03);
         state.update_average(0.9, 2.0);
         state.restore(&held);
         assert_eq!(state.parameters, [1.0, 8.0]);

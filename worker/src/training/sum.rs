@@ -8,6 +8,7 @@
 //! A sum is exact (`i32` fixed-point numbers, see [`fixed_point`](super::fixed_point)) or plain `f32`. Plain sums
 //! depend on the partition of the slots in their last bits; exact ones do not.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use collective::{CollectiveError, F32Sum, I32Sum};
@@ -38,11 +39,18 @@ pub struct Contribution {
     pub unreadable: u32,
 }
 
-/// What the last slot of a rank adds while it is computed, in this order.
+/// What the last slots of a rank add while they are computed, each slot in this order.
 #[derive(Debug)]
 pub enum Arrival {
-    /// The finished gradient of one parameter tensor, by its position in the layout; there may be none.
-    Gradient(usize, Vec<f32>),
+    /// The finished gradient of one parameter tensor; there may be none.
+    Gradient {
+        /// Index of the slot in the step.
+        slot: u32,
+        /// Position in the layout.
+        tensor: usize,
+        /// The gradient.
+        values: Vec<f32>,
+    },
     /// Everything else of a slot, by its index in the step; a rank without slots has none.
     Slot(u32, Contribution),
     /// What the rank asks for: the end.
@@ -67,12 +75,12 @@ impl Feed {
         let _ = self.0.send(Some(arrival));
     }
 
-    /// Returns an outlet for the gradients of a slot.
-    pub fn outlet(&self) -> Outlet {
+    /// Returns an outlet for the gradients of a slot, by its index in the step.
+    pub fn outlet(&self, slot: u32) -> Outlet {
         let sender = self.0.clone();
-        Outlet::new(move |tensor, gradient| {
+        Outlet::new(move |tensor, values| {
             // As in `tell`.
-            let _ = sender.send(Some(Arrival::Gradient(tensor, gradient)));
+            let _ = sender.send(Some(Arrival::Gradient { slot, tensor, values }));
         })
     }
 }
@@ -90,7 +98,6 @@ pub struct StepSum {
     lanes: Lanes,
     /// Gradient and statistics after [`StepSum::settle`].
     values: Vec<f32>,
-    slot: SlotTensors,
     bits: u32,
     /// How plain sums travel, when not as they are.
     halved: Option<Halved>,
@@ -165,7 +172,6 @@ impl StepSum {
         Self {
             lanes,
             values,
-            slot: SlotTensors::none_of(&places),
             places,
             bits: fixed_point::bits_for(slots),
             halved: None,
@@ -181,7 +187,6 @@ impl StepSum {
 
     /// Sets everything to zero.
     pub fn clear(&mut self) {
-        self.slot = SlotTensors::none_of(&self.places);
         match &mut self.lanes {
             Lanes::Exact(lanes) => lanes.fill(0),
             Lanes::Plain(lanes) => lanes.fill(0.0),
@@ -190,33 +195,34 @@ impl StepSum {
 
     /// Adds slot `index` of the step.
     pub fn add(&mut self, index: u32, slot: &Contribution, exponents: &Exponents) {
-        let (mut adder, lanes) = self.adder(exponents);
+        let (mut adder, lanes) = self.adder(1, exponents);
         match lanes {
             Lanes::Exact(lanes) => adder.add_slot(lanes, index, slot),
             Lanes::Plain(lanes) => adder.add_slot(lanes, index, slot),
         }
     }
 
-    /// Adds what `arriving` brings, and replaces this rank's sums by those over all ranks. Buckets travel as soon as
-    /// their gradients have arrived.
+    /// Adds what `arriving` brings of so many slots, and replaces this rank's sums by those over all ranks. Buckets travel as
+    /// soon as their gradients have arrived.
     ///
     /// # Errors
     /// When the ring breaks; the sums are then lost.
     pub async fn exchange(
         &mut self,
         step: u64,
+        slots: usize,
         ring: &mut Ring,
         mut arriving: UnboundedReceiver<Option<Arrival>>,
         exponents: &Exponents,
     ) -> Result<(), CollectiveError> {
         if let Some(mut halved) = self.halved.take() {
             let exchanged = self
-                .exchange_halved(&mut halved, step, ring, arriving, exponents)
+                .exchange_halved(&mut halved, step, slots, ring, arriving, exponents)
                 .await;
             self.halved = Some(halved);
             return exchanged;
         }
-        let (mut adder, lanes) = self.adder(exponents);
+        let (mut adder, lanes) = self.adder(slots, exponents);
         match lanes {
             Lanes::Exact(lanes) => {
                 let take = |arrival, lanes: &mut [i32]| adder.take(arrival, lanes);
@@ -236,11 +242,12 @@ impl StepSum {
         &mut self,
         halved: &mut Halved,
         step: u64,
+        slots: usize,
         ring: &mut Ring,
         mut arriving: UnboundedReceiver<Option<Arrival>>,
         exponents: &Exponents,
     ) -> Result<(), CollectiveError> {
-        let (mut adder, Lanes::Plain(lanes)) = self.adder(exponents) else {
+        let (mut adder, Lanes::Plain(lanes)) = self.adder(slots, exponents) else {
             unreachable!("exact sums travel as they are")
         };
         while let Some(Some(arrival)) = arriving.recv().await {
@@ -251,10 +258,12 @@ impl StepSum {
         Ok(())
     }
 
-    fn adder<'a>(&'a mut self, exponents: &'a Exponents) -> (Adder<'a>, &'a mut Lanes) {
+    fn adder<'a>(&'a mut self, slots: usize, exponents: &'a Exponents) -> (Adder<'a>, &'a mut Lanes) {
         let adder = Adder {
             places: &self.places,
-            slot: &mut self.slot,
+            slots,
+            under_way: BTreeMap::new(),
+            arrived: vec![0; self.places.tensors.len()],
             exponents,
             bits: self.bits,
             ready: 0,
@@ -394,7 +403,12 @@ impl SlotTensors {
 /// Adds to lanes that are lent to it.
 struct Adder<'a> {
     places: &'a Places,
-    slot: &'a mut SlotTensors,
+    /// How many are to arrive.
+    slots: usize,
+    /// Those that have arrived in parts, by index in the step.
+    under_way: BTreeMap<u32, SlotTensors>,
+    /// Of how many slots each tensor has arrived.
+    arrived: Vec<usize>,
     exponents: &'a Exponents,
     bits: u32,
     /// Lanes at the front whose gradients have arrived.
@@ -407,8 +421,10 @@ impl Adder<'_> {
     /// Adds what has arrived, and returns how many lanes at the front are final.
     fn take<L: Lane>(&mut self, arrival: Arrival, lanes: &mut [L]) -> usize {
         match arrival {
-            Arrival::Gradient(tensor, values) => {
-                self.add_tensor(lanes, tensor, &values);
+            Arrival::Gradient { slot, tensor, values } => {
+                let mut tensors = self.tensors_of(slot);
+                self.add_tensor(lanes, &mut tensors, tensor, &values);
+                self.under_way.insert(slot, tensors);
                 self.advance();
             }
             Arrival::Slot(index, contribution) => self.add_slot(lanes, index, &contribution),
@@ -437,7 +453,7 @@ impl Adder<'_> {
             if lanes.end <= self.ready {
                 continue;
             }
-            if !self.slot.are_added[tensor] {
+            if self.arrived[tensor] < self.slots {
                 break;
             }
             self.ready = lanes.end;
@@ -446,22 +462,24 @@ impl Adder<'_> {
 
     /// Adds a slot, but for tensors that were added before.
     fn add_slot<L: Lane>(&mut self, lanes: &mut [L], index: u32, slot: &Contribution) {
+        let mut tensors = self.tensors_of(index);
         for tensor in 0..self.places.tensors.len() {
             let range = self.places.values(tensor);
-            if self.slot.are_added[tensor] {
+            if tensors.are_added[tensor] {
                 continue;
             }
             match range.start.checked_sub(self.places.parameters) {
                 Some(start) => {
                     self.add_tensor(
                         lanes,
+                        &mut tensors,
                         tensor,
                         &slot.statistics[start..range.end - self.places.parameters],
                     );
                 }
                 // One that the loss does not depend on is never handed on.
                 None if slot.gradient.is_empty() => {}
-                None => self.add_tensor(lanes, tensor, &slot.gradient[range]),
+                None => self.add_tensor(lanes, &mut tensors, tensor, &slot.gradient[range]),
             }
         }
         let numbers = [
@@ -476,19 +494,30 @@ impl Adder<'_> {
         for (lane, number) in record.iter_mut().zip(numbers) {
             *lane = L::of_number(number);
         }
-        L::pack(&self.slot.magnitudes, &mut record[NUMBERS..]);
-        *self.slot = SlotTensors::none_of(self.places);
+        L::pack(&tensors.magnitudes, &mut record[NUMBERS..]);
     }
 
-    fn add_tensor<L: Lane>(&mut self, lanes: &mut [L], tensor: usize, values: &[f32]) {
+    fn tensors_of(&mut self, slot: u32) -> SlotTensors {
+        let under_way = self.under_way.remove(&slot);
+        under_way.unwrap_or_else(|| SlotTensors::none_of(self.places))
+    }
+
+    fn add_tensor<L: Lane>(
+        &mut self,
+        lanes: &mut [L],
+        tensors: &mut SlotTensors,
+        tensor: usize,
+        values: &[f32],
+    ) {
         let lanes = &mut lanes[self.places.tensors[tensor].clone()];
         assert_eq!(
             lanes.len(),
             values.len(),
             "a contribution has the layout's length"
         );
-        self.slot.magnitudes[tensor] = L::add(lanes, values, self.exponents.of(tensor), self.bits);
-        self.slot.are_added[tensor] = true;
+        tensors.magnitudes[tensor] = L::add(lanes, values, self.exponents.of(tensor), self.bits);
+        tensors.are_added[tensor] = true;
+        self.arrived[tensor] += 1;
     }
 }
 

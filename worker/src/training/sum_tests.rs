@@ -67,17 +67,12 @@ fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, V
                 let sizes = PieceSizes::new(64, 16).unwrap();
                 let mut ring = Ring::new(group, links, sizes, Arc::default());
                 let mut sum = StepSum::new(kind, &layout(), 6, 64).travelling_as(wire, &layout());
-                // The last slot arrives in pieces, as from a backward pass.
-                let arrivals = match own.split_last() {
-                    Some((&last, before)) => {
-                        for &index in before {
-                            sum.add(index, &slot(index), &fitting_exponents());
-                        }
-                        pieces(last)
-                    }
-                    None => Vec::new(),
-                };
-                exchange(&mut sum, &mut ring, arrivals, &fitting_exponents()).await;
+                // The last two slots arrive in pieces, as from two backward passes at the same time.
+                let (before, last) = own.split_at(own.len().saturating_sub(2));
+                for &index in before {
+                    sum.add(index, &slot(index), &fitting_exponents());
+                }
+                exchange(&mut sum, &mut ring, pieces(last), &fitting_exponents()).await;
                 let totals = sum.settle(slots, &fitting_exponents()).unwrap();
                 (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
             });
@@ -85,23 +80,38 @@ fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, V
     })
 }
 
-/// Cuts up a slot whose bias is finished before its kernel.
-fn pieces(index: u32) -> Vec<Arrival> {
-    let mut slot = slot(index);
-    let gradient = mem::take(&mut slot.gradient);
-    vec![
-        Arrival::Gradient(1, gradient[5..7].to_vec()),
-        Arrival::Gradient(0, gradient[..5].to_vec()),
-        Arrival::Slot(index, slot),
-    ]
+/// Cuts up slots, whose biases are finished before their kernels.
+fn pieces(indices: &[u32]) -> Vec<Arrival> {
+    let gradient = |tensor: usize, range: Range<usize>| {
+        indices.iter().map(move |&index| Arrival::Gradient {
+            slot: index,
+            tensor,
+            values: slot(index).gradient[range.clone()].to_vec(),
+        })
+    };
+    let rest = indices.iter().map(|&index| {
+        let gradient = Vec::new();
+        Arrival::Slot(
+            index,
+            Contribution {
+                gradient,
+                ..slot(index)
+            },
+        )
+    });
+    gradient(1, 5..7).chain(gradient(0, 0..5)).chain(rest).collect()
 }
 
 async fn exchange(sum: &mut StepSum, ring: &mut Ring, arrivals: Vec<Arrival>, exponents: &Exponents) {
+    let slots = arrivals
+        .iter()
+        .filter(|arrival| matches!(arrival, Arrival::Slot(..)))
+        .count();
     let (feed, arriving) = Feed::new();
     for arrival in arrivals.into_iter().chain([Arrival::Control(Control::default())]) {
         feed.tell(arrival);
     }
-    sum.exchange(0, ring, arriving, exponents).await.unwrap();
+    sum.exchange(0, slots, ring, arriving, exponents).await.unwrap();
 }
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -226,7 +236,7 @@ fn exact_sums_are_hardly_longer_than_plain_ones() {
 #[test]
 fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
     let whole = |order: &[usize]| {
-        let mut arrivals = pieces(0);
+        let mut arrivals = pieces(&[0]);
         let first: Vec<_> = arrivals.drain(..2).collect();
         let mut first: Vec<_> = first.into_iter().map(Some).collect();
         let mut all: Vec<_> = order.iter().filter_map(|&piece| first[piece].take()).collect();
@@ -247,7 +257,7 @@ fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
 
 #[test]
 fn a_tensor_that_is_never_handed_on_counts_as_zeros() {
-    let mut arrivals = pieces(0);
+    let mut arrivals = pieces(&[0]);
     arrivals.remove(1);
     let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
     alone(&mut sum, arrivals);
