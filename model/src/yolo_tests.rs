@@ -311,18 +311,19 @@ fn a_graph_that_the_device_keeps_gives_the_gradients_of_burn_and_the_same_bits_a
             let (gradient, statistics) = pass(name, frozen, device);
             let (yolo, _) = detector(name);
             let layout = yolo.layout();
+            let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
             for (specs, ours, theirs) in [
                 (&layout.parameters, &gradient, &expected),
                 (&layout.buffers, &statistics, &expected_statistics),
             ] {
+                // Some gradients are zero but for rounding: of biases that a normalisation takes out again.
+                let rounding = 1e-6 * length(&mut theirs.iter().copied());
                 for spec in specs {
                     let (ours, theirs) = (&ours[spec.range.clone()], &theirs[spec.range.clone()]);
-                    let length =
-                        |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
                     let distance = length(&mut ours.iter().zip(theirs).map(|(a, b)| a - b));
                     let expected = length(&mut theirs.iter().copied());
                     assert!(
-                        distance <= 2e-3 * expected,
+                        distance <= 2e-3 * expected + rounding,
                         "{name} {}: {distance} of {expected}",
                         spec.name
                     );

@@ -1,6 +1,5 @@
 //! Tests of the sums of a step.
 
-use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
