@@ -304,13 +304,28 @@ fn benchmarks_measure_something() {
         "bench", "step", "--imgsz", "64", "--batch", "5", "--steps", "3", "--json",
     ];
     let report: Value = serde_json::from_str(&ringmaster(folder.path(), &step)).unwrap();
-    // Slots of two images, the last of one.
+    // A slot of three images for one worker, and one of two for the other.
     assert_eq!(
         (&report["workers"], &report["micro_batch"]),
-        (&2.into(), &2.into())
+        (&2.into(), &3.into())
     );
     assert!(report["images_per_second"].as_f64().unwrap() > 0.0, "{report}");
     assert!(report["peak_megabytes"].as_f64().unwrap() > 10.0, "{report}");
+    let guarded = [
+        "bench",
+        "step",
+        "--guarded",
+        "--imgsz",
+        "64",
+        "--steps",
+        "6",
+        "--checkpoint-every",
+        "2",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&ringmaster(folder.path(), &guarded)).unwrap();
+    assert_eq!((&report["guarded"], &report["steps"]), (&true.into(), &6.into()));
+    assert!(report["milliseconds_mean"].as_f64().unwrap() > 0.0, "{report}");
     let loader = ["bench", "loader", "--imgsz", "96", "--json"];
     let report: Value = serde_json::from_str(&ringmaster(folder.path(), &loader)).unwrap();
     assert!(report["images_per_second"].as_f64().unwrap() > 0.0, "{report}");

@@ -80,6 +80,25 @@ fn fifty_steps_of_sgd_have_one_hash_at_any_world_size() {
     assert_one_hash(&["--optimizer", "sgd", "--lr0", "0.01"]);
 }
 
+#[cfg(feature = "tch")]
+#[test]
+fn slots_side_by_side_have_the_hash_of_slots_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = [&SMALL[..], &["--epochs", "1", "--close-mosaic", "0"]].concat();
+    // A batch has four slots.
+    let hashes: Vec<String> = ["1", "2", "3", "4"]
+        .map(|threads| {
+            let folder = folder.path().join(threads);
+            std::fs::create_dir_all(&folder).unwrap();
+            let mut cluster = Cluster::coordinator(Path::new(PROGRAM), &folder, 1, &recipe);
+            cluster.add_worker(&["--device", "cpu:tch", "--threads", threads]);
+            let (_, ended) = cluster.finish(DEADLINE);
+            field(&ended[1].output, "hash")
+        })
+        .to_vec();
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
 #[test]
 fn after_ten_steps_of_plain_sums_all_ranks_hold_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();

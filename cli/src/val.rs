@@ -144,7 +144,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .transpose()?;
     let drawn_to = folder.as_deref().filter(|_| args.plots.are_wanted());
     let mut findings = Findings::new(Arc::clone(&dataset), args.save_json);
-    for batch in ValLoader::start(cache, jobs.into_iter(), loader_config()) {
+    for batch in ValLoader::start(cache, jobs.into_iter(), loader_config(NonZeroUsize::MIN)) {
         let batch = batch?;
         let found = learner.detect(&batch);
         findings.add(&batch, &found);

@@ -1,7 +1,8 @@
 //! Where the gradients of parameters go while the backward pass still runs.
 //!
-//! burn gives gradients when all are known. A cluster wants to add up those of the last layers while those of the first are
-//! still computed. So a training pass may lead each parameter through an operation that changes nothing, and whose
+//! A cluster wants to add up the gradients of the last layers while those of the first are still computed. Where a device keeps
+//! graphs itself, they run backwards in pieces, and each hands on what it has found ([`trace`](crate::trace)). burn gives gradients when
+//! all are known; there a training pass leads each parameter through an operation that changes nothing, and whose
 //! backward hands the finished gradient to an [`Outlet`].
 
 use std::fmt;

@@ -179,7 +179,7 @@ pub(crate) struct Ended {
 pub(crate) struct Training<'a> {
     declaration: &'a Declaration,
     loaded: &'a Loaded,
-    /// Where gradients go, if not to burn's container of them.
+    /// Where gradients go where burn keeps the graph, if not to its container of them.
     outlet: Option<&'a Outlet>,
     /// By index of the normalisation, whatever the order of execution.
     seen: Vec<Option<NormStatistics>>,

@@ -187,7 +187,9 @@ impl Recorder {
     }
 
     fn rows_read(&self, inputs: &[usize]) -> Vec<usize> {
-        let mut read: Vec<usize> = inputs.iter().flat_map(|&row| self.read[row].clone()).collect();
+        // Rows that are held fixed were not noted.
+        let noted = inputs.iter().filter_map(|&row| self.read.get(row));
+        let mut read: Vec<usize> = noted.flatten().copied().collect();
         read.sort_unstable();
         read.dedup();
         read

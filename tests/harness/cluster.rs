@@ -113,7 +113,10 @@ impl Cluster {
         }
         let name = format!("worker-{}", self.started);
         let security = security(self.certificates.as_deref(), &name);
-        arguments.extend(["--threads", "1", "--listen", "127.0.0.1:0"]);
+        if !more.contains(&"--threads") {
+            arguments.extend(["--threads", "1"]);
+        }
+        arguments.extend(["--listen", "127.0.0.1:0"]);
         arguments.extend(security.iter().map(String::as_str));
         arguments.extend(more);
         let output = self.folder.join(format!("{name}.log"));

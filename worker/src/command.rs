@@ -32,7 +32,7 @@ pub struct Args {
     /// GPU to compute on; short for `--device gpu:N`
     #[arg(long, value_name = "N")]
     gpu: Option<usize>,
-    /// Threads to compute with [default: all cores]
+    /// Threads to compute with; on CPUs with libtorch also how many slots are computed, and in memory, at a time [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Data set on this host, when it lies elsewhere than the recipe says
@@ -133,19 +133,26 @@ pub fn main(args: Args) -> ExitCode {
 /// Between two operators OpenMP's threads spin unless they are to be passive. Two workers of one machine then keep each other from
 /// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back
 /// to the system, which fills them with zeros when it hands them out for the next operation; here it keeps them, in one heap for
-/// all threads, up to the size that most maps of most batches have.
-pub const LIBTORCH_ENVIRONMENT: [(&str, &str); 4] = [
-    (OMP_WAIT_POLICY, "passive"),
+/// all threads, up to the largest size that every version of it takes.
+const LIBTORCH_ENVIRONMENT: [(&str, &str); 4] = [
+    ("OMP_WAIT_POLICY", "passive"),
     ("MALLOC_ARENA_MAX", "1"),
-    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
 ];
+
+/// Returns what a process that computes with libtorch is to be told by its environment, and is not yet.
+pub fn missing_environment() -> Vec<(&'static str, &'static str)> {
+    let all = LIBTORCH_ENVIRONMENT.into_iter();
+    all.filter(|(name, _)| std::env::var_os(name).is_none()).collect()
+}
 
 /// Starts this program anew, as the same process, with what libtorch is to be told.
 #[cfg(all(feature = "tch", unix))]
 fn start_with_environment() {
     use std::os::unix::process::CommandExt;
-    if std::env::var_os(OMP_WAIT_POLICY).is_some() {
+    let missing = missing_environment();
+    if missing.is_empty() {
         return;
     }
     let mut arguments = std::env::args_os();
@@ -153,16 +160,11 @@ fn start_with_environment() {
         return;
     };
     let mut again = std::process::Command::new(program);
-    let missing = LIBTORCH_ENVIRONMENT
-        .into_iter()
-        .filter(|(name, _)| std::env::var_os(name).is_none());
     again.arg0(name).args(arguments).envs(missing);
     // Returns only when it has failed.
     let error = again.exec();
-    tracing::warn!(%error, "idle threads of libtorch stay awake; give --threads when several workers share a machine");
+    tracing::warn!(%error, "libtorch's environment cannot be set: its idle threads stay awake; give --threads when several workers share a machine");
 }
-
-const OMP_WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 fn report(ending: &Ending) -> ExitCode {
     match ending.outcome {

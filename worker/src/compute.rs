@@ -1,7 +1,7 @@
 //! The compute thread: opens data and model, then takes one place in a ring after the other, and trains in it.
 //!
-//! Tensors stay on one thread from first to last, for a device's settings (libtorch's thread count, a GPU's
-//! context) belong to threads. The state stays there too: it outlives every generation.
+//! The model is loaded on this thread, for a device's settings (a GPU's context) belong to threads, and the state stays here:
+//! it outlives every generation. Slots that are computed side by side have threads of their own for that long.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -240,13 +240,13 @@ fn piece_sizes(recipe: &Recipe) -> PieceSizes {
     PieceSizes::new(recipe.bucket_bytes(), segment_bytes).expect("a valid bucket size")
 }
 
-/// Returns the size of a loader: one thread ahead of the model, and a few batches ready.
-pub fn loader_config() -> LoaderConfig {
-    // Invariant: the numbers are not zero.
-    let number = |number| NonZeroUsize::new(number).expect("not zero");
+/// Returns the size of a loader for a model that takes so many batches at once: one thread ahead of it for every few, and those that
+/// come next ready.
+pub fn loader_config(batches_at_once: NonZeroUsize) -> LoaderConfig {
+    let threads = batches_at_once.get().div_ceil(BATCHES_A_LOADER_THREAD);
     LoaderConfig {
-        threads: number(LOADER_THREADS),
-        queue: number(LOADER_QUEUE),
+        threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+        queue: batches_at_once.saturating_add(LOADER_QUEUE),
     }
 }
 
@@ -265,8 +265,8 @@ const PLACES_CAPACITY: usize = 4;
 /// One notice for each place, and two about the beginning and the end.
 const NOTICES_CAPACITY: usize = 8;
 
-/// Loading a picture takes about a hundredth of training on it, on the CPU.
-const LOADER_THREADS: usize = 1;
+/// Loading a picture takes about a hundredth of training on it, on one core of a CPU, and never more than a tenth.
+const BATCHES_A_LOADER_THREAD: usize = 8;
 
-/// Batches ready ahead of the model.
-const LOADER_QUEUE: usize = 4;
+/// Batches ready ahead of those that the model takes next.
+const LOADER_QUEUE: usize = 3;

@@ -10,7 +10,7 @@
 //! | [`report`], [`delivery`] | what training tells, and how it reaches the coordinator |
 //! | [`arithmetic`] | what the bits of a result depend on |
 //! | [`prepare`] | opens device, data and model as the recipe says |
-//! | [`compute`] | the thread that owns all tensors |
+//! | [`compute`] | the thread that trains |
 //! | [`session`], [`connect`], [`heartbeat`], [`address`] | the conversation with the coordinator |
 //! | [`command`] | command line of `worker` and of `ringmaster worker` |
 //!

@@ -72,7 +72,7 @@ pub struct Prepared {
 pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> {
     let device = open_device(&host.device, host.threads)?;
     // Fixed by the recipe, not by this rank's share: what a slot is computed with may change its rounding.
-    let at_once = share_out(&device, host.thread_count(), recipe.slots() as usize);
+    let slots_at_once = share_out(&device, host.thread_count(), recipe.slots() as usize);
     let kind: ModelKind = recipe.model.parse()?;
     let path = host.data.clone().unwrap_or_else(|| PathBuf::from(&recipe.data));
     let training = open_split(&path, Split::Train, recipe)?;
@@ -95,7 +95,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
             max_detections: recipe.max_det as usize,
             ..NmsConfig::validation()
         })
-        .with_slots_at_once(at_once)
+        .with_slots_at_once(slots_at_once)
         .with_frozen(recipe.freeze as usize)?;
     let plan = Plan::new(plan_config(recipe, training.len()))?;
     ensure!(
@@ -131,7 +131,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         source: Pictures::new(
             recipe,
             augment_config(recipe),
-            loader_config(),
+            loader_config(slots_at_once),
             training,
             validation,
         ),
@@ -262,7 +262,7 @@ fn model_card(
         arithmetic: if recipe.sum == SumKind::Exact || optimizer == Optimizer::MuSgd {
             arithmetic(
                 learner.yolo().device(),
-                host.thread_count().get() / learner.at_once(),
+                host.thread_count().get() / learner.slots_at_once(),
             )
         } else {
             String::new()

@@ -70,7 +70,7 @@ pub struct ShardRecord {
 pub trait Reporter {
     /// The rank turned to something else.
     fn activity(&mut self, activity: Activity);
-    /// The rank got a slot or a validation batch done.
+    /// The rank got the slots or validation batches done that it computes at once.
     fn worked(&mut self);
     /// So many steps are done.
     fn advanced(&mut self, step: u64);

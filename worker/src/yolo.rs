@@ -30,7 +30,7 @@ pub struct YoloLearner {
     image_size: u32,
     gains: LossGains,
     nms: NmsConfig,
-    at_once: NonZeroUsize,
+    slots_at_once: NonZeroUsize,
 }
 
 impl YoloLearner {
@@ -43,14 +43,17 @@ impl YoloLearner {
             image_size,
             gains: LossGains::default(),
             nms: NmsConfig::validation(),
-            at_once: NonZeroUsize::MIN,
+            slots_at_once: NonZeroUsize::MIN,
         }
     }
 
     /// Sets how many slots are computed side by side, each on a thread of its own.
     #[must_use]
-    pub fn with_slots_at_once(self, at_once: NonZeroUsize) -> Self {
-        Self { at_once, ..self }
+    pub fn with_slots_at_once(self, slots_at_once: NonZeroUsize) -> Self {
+        Self {
+            slots_at_once,
+            ..self
+        }
     }
 
     /// Takes the weights of the loss terms.
@@ -153,8 +156,8 @@ impl Learner for YoloLearner {
         self.yolo.load(parameters, buffers);
     }
 
-    fn at_once(&self) -> NonZeroUsize {
-        self.at_once
+    fn slots_at_once(&self) -> NonZeroUsize {
+        self.slots_at_once
     }
 
     fn contribute(&mut self, slots: &[Slot<'_>]) -> Vec<Contribution> {
@@ -208,4 +211,28 @@ pub fn targets(boxes: &[data::TargetBox]) -> Vec<Target> {
             xyxy: labelled.xyxy,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_side_by_side_keeps_its_order() {
+        for count in 0..5 {
+            let items: Vec<usize> = (0..count).collect();
+            let made = side_by_side(&items, |&item| {
+                // The first are the last to end.
+                (item..count).for_each(|_| thread::yield_now());
+                10 * item
+            });
+            assert_eq!(made, items.iter().map(|item| 10 * item).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the second of three")]
+    fn a_panic_beside_is_passed_on() {
+        side_by_side(&[0, 1, 2], |&item| assert_ne!(item, 1, "the second of three"));
+    }
 }

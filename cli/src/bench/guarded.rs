@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use coordinator::{CoordinatorConfig, Shutdown};
 use data::ValJob;
-use proto::{Address, DatasetCard, Fingerprint, ModelCard, Recipe};
+use proto::{Address, DatasetCard, Fingerprint, ModelCard, Outcome, Recipe};
 use security::Security;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use worker::compute::{Cards, Desk, Engine, Notice, Opened, work};
-use worker::session::{self, WorkerConfig};
+use worker::session::{self, Part, WorkerConfig};
 use worker::training::source::{SlotBatches, SlotJobs, Source, ValBatches};
 
 use super::made_up::MadeUp;
@@ -110,7 +110,14 @@ async fn take_part(args: &Args, coordinator: Address) -> anyhow::Result<Report> 
             reports,
         }),
     };
-    session::run(config, CancellationToken::new()).await?;
+    let part = session::run(config, CancellationToken::new()).await?;
+    if let Part::Run(ending) = part {
+        ensure!(
+            ending.outcome == Outcome::Completed,
+            "the run did not complete: {}",
+            ending.reason
+        );
+    }
     // The compute thread ends when the session has.
     told.recv_timeout(PATIENCE)
         .map_err(|_| anyhow!("no step was timed"))

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use worker::command::LIBTORCH_ENVIRONMENT;
+use worker::command::missing_environment;
 use worker::ring::Ring;
 use worker::ring::links::{Broken, RingLinks};
 use worker::ring::service::Exchange;
@@ -116,7 +116,7 @@ impl Processes {
                 .args(std::env::args_os().skip(1))
                 .args(["--rank", &rank.to_string()])
                 .args(more)
-                .envs(LIBTORCH_ENVIRONMENT)
+                .envs(missing_environment())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -133,7 +133,7 @@ impl Processes {
         self.0.iter_mut().map(Process::read).collect()
     }
 
-    /// Waits until all have ended, which wait for this.
+    /// Lets the ranks end, which wait for their input to close, and waits until they have.
     pub(super) fn end(mut self) -> anyhow::Result<()> {
         for rank in &mut self.0 {
             drop(rank.child.stdin.take());

@@ -4,7 +4,7 @@
 //! pictures are made up, once, and stay in memory. The loop is [bare], or [guarded] by a coordinator as in training.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use data::Plan;
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// As in training: with a coordinator, heartbeats, and digests of the state, over Unix sockets
     #[arg(long, conflicts_with = "tcp")]
     pub(super) guarded: bool,
+    /// Steps between two checkpoints of a guarded run; 0 for none
+    #[arg(long, value_name = "STEPS", default_value_t = 0, requires = "guarded")]
+    checkpoint_every: u32,
     /// The coordinator of a guarded rank: only used by the benchmark itself
     #[arg(long, hide = true)]
     pub(super) coordinator: Option<String>,
@@ -80,6 +83,7 @@ pub(super) struct Report {
     /// Of all workers together, at the median step.
     images_per_second: f64,
     milliseconds_median: f64,
+    milliseconds_mean: f64,
     /// Most memory that a rank's process had, in megabytes; absent where the system does not tell.
     peak_megabytes: Option<f64>,
 }
@@ -153,8 +157,8 @@ pub(super) fn warm_up(args: &Args) -> u64 {
     args.steps.div_ceil(4)
 }
 
-/// Returns the images of the epoch. One step more than are timed, for the stop that ends them takes effect in the next, and one
-/// that never ends the epoch.
+/// Returns the images of the epoch: of all steps until the last timed one, of one more, in which a bare run's stop takes effect,
+/// and of one that it never reaches, so that it ends no epoch.
 pub(super) fn images(args: &Args) -> usize {
     (warm_up(args) + args.steps + 2) as usize * args.batch as usize
 }
@@ -178,6 +182,7 @@ pub(super) fn report(args: &Args, moments: &[Instant]) -> anyhow::Result<Report>
         steps: args.steps,
         images_per_second: f64::from(args.batch) / median,
         milliseconds_median: median * 1e3,
+        milliseconds_mean: times.iter().sum::<Duration>().as_secs_f64() / times.len() as f64 * 1e3,
         peak_megabytes: peak_bytes().ok().map(|bytes| bytes as f64 / 1e6),
     })
 }
@@ -202,6 +207,7 @@ pub(super) fn recipe(args: &Args) -> Recipe {
         } else {
             0
         },
+        checkpoint_every: args.checkpoint_every,
         save_period: 0,
         ..args.ranks.recipe()
     }

@@ -91,7 +91,8 @@ pub fn open_device(text: &str, threads: Option<NonZeroUsize>) -> Result<Device, 
 /// Shares out the threads of a device to as many callers at a time as it likes, at most `most`; returns how many that are.
 ///
 /// libtorch on the CPU runs as fast with one thread for each of two callers as with two for one, or faster: there is no waiting at
-/// the end of each operation. All others like one caller. From then on a caller has its part of `threads`.
+/// the end of each operation. All others like one caller. From then on a caller has its part of `threads`, rounded down: what
+/// does not divide stays idle.
 pub fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> NonZeroUsize {
     tch::share_out(device, threads, most)
 }
@@ -100,8 +101,9 @@ pub fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> NonZero
 ///
 /// For `flex` that is a thread of its pool: operations started from any other thread are handed over one by one,
 /// which costs a tenth of a step on small images. libtorch keeps threads for each calling thread, so it and the
-/// others stay on this one. `device` is one without autodiff, as [`Yolo::device`](crate::yolo::Yolo::device) gives it.
+/// others stay on this one, which is told how many there are. `device` is one without autodiff, as [`Yolo::device`](crate::yolo::Yolo::device) gives it.
 pub fn on_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    tch::settle(device);
     flex::on_pool(device, work)
 }
 

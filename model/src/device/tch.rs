@@ -37,6 +37,18 @@ pub(super) fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> 
     at_once
 }
 
+/// Gives the calling thread the number of threads that was set by another. libtorch does so by itself, but not before each
+/// operation that needs to know: a convolution takes all cores.
+#[cfg(feature = "tch")]
+pub(super) fn settle(device: &Device) {
+    if matches!(device.as_dispatch(), burn::backend::DispatchDevice::LibTorch(_)) {
+        tch::get_num_threads();
+    }
+}
+
+#[cfg(not(feature = "tch"))]
+pub(super) fn settle(_: &Device) {}
+
 #[cfg(not(feature = "tch"))]
 pub(super) fn share_out(_: &Device, _: NonZeroUsize, _: usize) -> NonZeroUsize {
     NonZeroUsize::MIN

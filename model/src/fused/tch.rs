@@ -12,12 +12,13 @@ type Primitive = FloatTensor<LibTorch>;
 impl FusedOps for LibTorch {
     fn convolve(x: Primitive, kernel: Primitive, stride: usize, padding: usize) -> Primitive {
         let [_, _, height, width] = kernel.shape().dims();
-        // With one thread, libtorch takes its own matrix products for a pointwise kernel, which know no AVX-512 on processors other
+        // With one thread, libtorch takes MKL's matrix products for a pointwise kernel, which know no AVX-512 on processors other
         // than Intel's, unless it is dilated: and whatever the distance of its only cell to the next, it is the same kernel.
-        let dilation = match x.tensor.device() {
-            tch::Device::Cpu if height * width == 1 => 2,
-            _ => 1,
-        };
+        // oneDNN then takes all but single small maps, as `ConvParams::use_mkldnn` of libtorch 2.9 has it.
+        let values = x.tensor.numel();
+        let is_pointwise = height * width == 1 && x.tensor.device() == tch::Device::Cpu;
+        let is_large = x.tensor.size()[0] > 1 || values > 20_480;
+        let dilation = if is_pointwise && is_large { 2 } else { 1 };
         let [stride, padding] = [stride, padding].map(|cells| [cells as i64; 2]);
         let (kernel, none) = (&kernel.tensor, None::<Tensor>);
         TchTensor::new(x.tensor.conv2d(kernel, none, stride, padding, [dilation; 2], 1))

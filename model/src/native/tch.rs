@@ -24,7 +24,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Returns the same values as a leaf of a new piece of the graph. Those of a map or a kernel lie channel by channel.
+    /// Returns the same values as a leaf of a new piece of the graph. The channels of each cell of a map or a kernel lie together.
     pub(crate) fn leaf<const D: usize>(values: Tensor<D>) -> (Tensor<D>, Self) {
         let values = primitive(values);
         let detached = values.tensor.detach();
@@ -97,7 +97,7 @@ pub(crate) fn backward(ends: Vec<(Node, Gradient)>, leaves: &[&Node]) -> Vec<Opt
         .collect()
 }
 
-/// All values one behind the other, those of maps channel by channel: for the usual map that is a view.
+/// All values one behind the other, those of maps cell by cell: for the usual map that is a view.
 fn flat(tensor: &Raw) -> Raw {
     match tensor.dim() {
         4 => tensor.permute([0, 2, 3, 1]).reshape([-1]),

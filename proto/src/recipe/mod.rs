@@ -221,8 +221,7 @@ impl Default for Recipe {
             // Not of Ultralytics: a rare overflow is skipped, a diverged run ends before it wastes an hour.
             nonfinite_max: 10,
             // Not of Ultralytics: several buckets for yolov8n, so that sending overlaps with computing and little is left
-            // to send at the end, and still large enough that latency hardly counts: four workers of one host take a tenth
-            // longer than with twice the size.
+            // to send at the end, and still large enough that latency hardly counts (BENCHMARKS.md, all-reduce).
             bucket_mib: 2,
             // Not of Ultralytics: the weights then do not depend on the number of workers.
             sum: SumKind::Exact,

@@ -107,9 +107,9 @@ impl Training<'_> {
         let jobs = jobs[own].to_vec();
         let mut evaluated = Vec::with_capacity(jobs.len());
         let mut batches = self.parts.source.validation_batches(jobs);
-        let at_once = self.parts.learner.at_once().get();
+        let slots_at_once = self.parts.learner.slots_at_once().get();
         loop {
-            let together: Vec<_> = batches.by_ref().take(at_once).collect::<Result<_, _>>()?;
+            let together: Vec<_> = batches.by_ref().take(slots_at_once).collect::<Result<_, _>>()?;
             if together.is_empty() {
                 break;
             }

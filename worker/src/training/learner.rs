@@ -43,7 +43,7 @@ pub trait Learner {
     fn load(&mut self, parameters: &[f32], buffers: &[f32]);
 
     /// Returns how many slots, or validation batches, it likes to be given together.
-    fn at_once(&self) -> NonZeroUsize {
+    fn slots_at_once(&self) -> NonZeroUsize {
         NonZeroUsize::MIN
     }
 

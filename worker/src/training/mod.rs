@@ -275,22 +275,26 @@ impl<'a> Training<'a> {
             .learner
             .load(&self.state.parameters, &self.state.buffers);
         let own = self.shard(step.slots.len()).len();
-        let at_once = self.parts.learner.at_once().get();
+        let slots_at_once = self.parts.learner.slots_at_once().get();
         let mut batches = Vec::with_capacity(own);
         let mut reason = String::new();
         for _ in 0..ATTEMPTS_MAX {
             self.sum.clear();
             let mut done = 0;
             // The last slots are left to the exchange.
-            while done + at_once < own {
-                self.load_batches(step, done + at_once, &mut batches)?;
-                let slots: Vec<_> = batches[done..].iter().take(at_once).map(Slot::whole).collect();
+            while done + slots_at_once < own {
+                self.load_batches(step, done + slots_at_once, &mut batches)?;
+                let slots: Vec<_> = batches[done..]
+                    .iter()
+                    .take(slots_at_once)
+                    .map(Slot::whole)
+                    .collect();
                 let contributions = self.parts.learner.contribute(&slots);
                 self.parts.reporter.worked();
                 for (slot, contribution) in slots.iter().zip(&contributions) {
                     self.sum.add(slot.batch.slot, contribution, &self.state.exponents);
                 }
-                done += at_once;
+                done += slots_at_once;
             }
             self.load_batches(step, own, &mut batches)?;
             self.exchange(step.step, &batches[done..]).await?;
@@ -320,7 +324,8 @@ impl<'a> Training<'a> {
         ring.wait_for(signals.resumed()).await;
         let next = ring.group().generation().0 + 1;
         let overlaps = ring.group().world_size() > 1;
-        // Slots that are computed side by side arrive in any order, and so do their rounding errors in plain sums.
+        // Slots that are computed side by side arrive in any order, and plain sums depend on it: there they are added whole, in
+        // the order of the slots.
         let in_pieces = overlaps && (last.len() == 1 || recipe.sum == SumKind::Exact);
         let (feed, arriving) = Feed::new();
         let compute = move || {

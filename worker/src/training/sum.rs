@@ -261,7 +261,7 @@ impl StepSum {
     fn adder<'a>(&'a mut self, slots: usize, exponents: &'a Exponents) -> (Adder<'a>, &'a mut Lanes) {
         let adder = Adder {
             places: &self.places,
-            slots,
+            slots_expected: slots,
             under_way: BTreeMap::new(),
             arrived: vec![0; self.places.tensors.len()],
             exponents,
@@ -404,7 +404,7 @@ impl SlotTensors {
 struct Adder<'a> {
     places: &'a Places,
     /// How many are to arrive.
-    slots: usize,
+    slots_expected: usize,
     /// Those that have arrived in parts, by index in the step.
     under_way: BTreeMap<u32, SlotTensors>,
     /// Of how many slots each tensor has arrived.
@@ -453,7 +453,7 @@ impl Adder<'_> {
             if lanes.end <= self.ready {
                 continue;
             }
-            if self.arrived[tensor] < self.slots {
+            if self.arrived[tensor] < self.slots_expected {
                 break;
             }
             self.ready = lanes.end;

@@ -63,9 +63,10 @@ fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, V
             .enumerate()
             .map(|(rank, (links, own))| async move {
                 let group = Group::new(Generation(1), rank, deal.len()).unwrap();
-                let sizes = PieceSizes::new(64, 16).unwrap();
+                // The first bucket is the bias, and travels before the kernel is there.
+                let sizes = PieceSizes::new(8, 8).unwrap();
                 let mut ring = Ring::new(group, links, sizes, Arc::default());
-                let mut sum = StepSum::new(kind, &layout(), 6, 64).travelling_as(wire, &layout());
+                let mut sum = StepSum::new(kind, &layout(), 6, 8).travelling_as(wire, &layout());
                 // The last two slots arrive in pieces, as from two backward passes at the same time.
                 let (before, last) = own.split_at(own.len().saturating_sub(2));
                 for &index in before {
@@ -252,6 +253,20 @@ fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
     let expected = (sum.gradient().to_vec(), sum.statistics().to_vec());
     assert_eq!(whole(&[0, 1]), expected);
     assert_eq!(whole(&[1, 0]), expected);
+}
+
+#[test]
+fn a_tensor_is_final_when_it_has_arrived_of_all_slots() {
+    let mut sum = StepSum::new(SumKind::Exact, &layout(), 2, 8);
+    let exponents = fitting_exponents();
+    let (mut adder, lanes) = sum.adder(2, &exponents);
+    let Lanes::Exact(lanes) = lanes else {
+        unreachable!("an exact sum")
+    };
+    let mut arrivals = pieces(&[0, 1]).into_iter();
+    let mut ready = || adder.take(arrivals.next().unwrap(), lanes);
+    // Both biases, both kernels; the rest is final with the control word.
+    assert_eq!([ready(), ready(), ready(), ready()], [0, 2, 2, 7]);
 }
 
 #[test]
