@@ -283,6 +283,45 @@ fn labels(folder: &Path, classes: &[&str]) -> usize {
 }
 
 #[test]
+fn workers_that_share_decoded_pictures_train_what_others_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tests::write_shapes(&folder.path().join("data"), 16)
+        .display()
+        .to_string();
+    let shared = folder.path().join("shared");
+    let cache = shared.display().to_string();
+    let hash = |name: &str, more: &[&str]| {
+        let recipe = [
+            "--imgsz", "64", "--epochs", "2", "--batch", "8", "--device", "cpu",
+        ];
+        let project = folder.path().join("runs");
+        let (run, project) = (
+            project.join(name).display().to_string(),
+            project.display().to_string(),
+        );
+        let train = [
+            "train",
+            "--workers",
+            "2",
+            "--no-plots",
+            "--name",
+            name,
+            "--data",
+            &data,
+        ];
+        let train = [&train[..], &["--project", &project], &recipe, more].concat();
+        ringmaster(folder.path(), &train);
+        value(&ringmaster(folder.path(), &["hash", &run]), "state")
+    };
+    let expected = hash("apart", &[]);
+    // The second run finds what the first has left.
+    for name in ["first", "second"] {
+        assert_eq!(hash(name, &["--cache", &cache]), expected);
+        assert_eq!(fs::read_dir(&shared).unwrap().count(), 16);
+    }
+}
+
+#[test]
 fn benchmarks_measure_something() {
     let folder = tempfile::tempdir().unwrap();
     for (sum, wire, link) in [

@@ -3,6 +3,7 @@
 //! The coordinator runs in this process, on loopback; workers are processes of this same program, so that training
 //! here and training on many hosts are one and the same. Their logs go to the run's directory.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// Threads of each worker [default: the cores, shared out]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Folder in which the workers share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Folder that holds the run's folder
     #[arg(long, value_name = "DIR", default_value = coordinator::DEFAULT_PROJECT)]
     project: PathBuf,
@@ -270,6 +274,11 @@ fn start_worker(
         // Its coordinator is this process and does not come back.
         .args(["--orphan-timeout", "5"])
         .args(["--threads", &threads.to_string()])
+        .args(
+            args.cache
+                .iter()
+                .flat_map(|folder| [OsStr::new("--cache"), folder.as_os_str()]),
+        )
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

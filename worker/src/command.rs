@@ -38,6 +38,9 @@ pub struct Args {
     /// Data set on this host, when it lies elsewhere than the recipe says
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// Folder in which workers of this host share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Address to accept the ring neighbour on [default: a free port on all addresses, with --insecure on 127.0.0.1]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
@@ -65,6 +68,7 @@ impl Args {
             device,
             threads: self.threads,
             data: self.data,
+            cache: self.cache,
         };
         Ok(WorkerConfig {
             coordinator: self.coordinator,

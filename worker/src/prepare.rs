@@ -3,7 +3,7 @@
 //! The only place where the recipe meets the configuration types of `data` and `model`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -37,6 +37,8 @@ pub struct HostOptions {
     pub threads: Option<NonZeroUsize>,
     /// Where the data lies on this host, when not where the recipe says.
     pub data: Option<PathBuf>,
+    /// Where decoded pictures are shared with other workers of this host.
+    pub cache: Option<PathBuf>,
 }
 
 impl HostOptions {
@@ -125,8 +127,14 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         val_images: validation.len() as u64,
         class_names: training.names.clone(),
     };
-    let cache = |dataset| Arc::new(PictureCache::new(dataset, recipe.imgsz, CACHE_BYTES));
-    let (training, validation) = (cache(training), cache(validation));
+    let cache = |dataset| -> anyhow::Result<_> {
+        let cache = PictureCache::new(dataset, recipe.imgsz, CACHE_BYTES);
+        Ok(Arc::new(match &host.cache {
+            Some(folder) => shared_in(cache, folder)?,
+            None => cache,
+        }))
+    };
+    let (training, validation) = (cache(training)?, cache(validation)?);
     Ok(Prepared {
         source: Pictures::new(
             recipe,
@@ -142,6 +150,15 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         dataset_card,
         model_card,
     })
+}
+
+/// Keeps the pictures of a cache in a folder.
+///
+/// # Errors
+/// When the folder cannot be made.
+pub fn shared_in(cache: PictureCache, folder: &Path) -> anyhow::Result<PictureCache> {
+    let shared = cache.shared_in(folder.to_owned());
+    shared.with_context(|| format!("cannot share decoded pictures in {}", folder.display()))
 }
 
 /// Returns the factors on the class term: the power of each class's inverse frequency, with a mean of 1. Classes that
@@ -206,7 +223,7 @@ pub fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
     }
 }
 
-fn open_split(path: &std::path::Path, split: Split, recipe: &Recipe) -> anyhow::Result<Arc<Dataset>> {
+fn open_split(path: &Path, split: Split, recipe: &Recipe) -> anyhow::Result<Arc<Dataset>> {
     let dataset = Dataset::open(path, split, &Limits::default())?.select(&selection(recipe))?;
     for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
         warn!(%skipped, "image skipped");

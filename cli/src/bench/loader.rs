@@ -9,7 +9,7 @@ use data::{
     AugmentConfig, Dataset, Limits, LoaderConfig, PictureCache, SampleId, SlotJob, Split, TrainLoader,
 };
 use serde::Serialize;
-use worker::prepare::CACHE_BYTES;
+use worker::prepare::{CACHE_BYTES, shared_in};
 
 /// Arguments of `bench loader`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// Megabytes of decoded pictures that are kept; the default is what a worker keeps
     #[arg(long, value_name = "MB", default_value_t = CACHE_BYTES >> 20)]
     cache_mb: u64,
+    /// Folder in which decoded pictures are shared with other processes, instead
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -67,6 +70,10 @@ pub(super) fn main(args: &Args) -> anyhow::Result<()> {
 
 fn measure(args: &Args, dataset: &Arc<Dataset>) -> anyhow::Result<Report> {
     let cache = PictureCache::new(Arc::clone(dataset), args.imgsz, args.cache_mb << 20);
+    let cache = match &args.cache {
+        Some(folder) => shared_in(cache, folder)?,
+        None => cache,
+    };
     let samples: Vec<SampleId> = (0..dataset.len() as u32).map(SampleId).collect();
     let (batch, image_size) = (args.batch.get(), args.imgsz);
     let jobs = (0..args.epochs.get() as u32).flat_map(move |epoch| {

@@ -83,6 +83,14 @@ impl Dataset {
         &self.samples[id.0 as usize]
     }
 
+    /// The image file of a sample; none for a drawn one.
+    pub(crate) fn file(&self, id: SampleId) -> Option<&Path> {
+        match &self.sample(id).source {
+            ImageSource::File(path) => Some(path),
+            ImageSource::Drawn(_) => None,
+        }
+    }
+
     /// Number of boxes of all samples, crowds included.
     pub fn box_count(&self) -> usize {
         self.samples.iter().map(|sample| sample.labels.len()).sum()

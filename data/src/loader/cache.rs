@@ -1,13 +1,17 @@
 //! Decoded pictures in memory, at the size in which training uses them.
 //!
 //! The first pictures that are loaded stay until the byte limit is reached; nothing is ever thrown out. An epoch
-//! visits every sample once, in a new order each time, so recency says nothing about what is needed next.
+//! visits every sample once, in a new order each time, so recency says nothing about what is needed next. With a
+//! [folder](PictureCache::shared_in), nothing is kept here: the processes of a host keep them there together.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use super::shared::SharedPictures;
 use crate::{
     dataset::{Dataset, SampleId},
     letterbox::BACKGROUND,
@@ -24,6 +28,7 @@ pub struct PictureCache {
     used_bytes: AtomicU64,
     kept: Vec<OnceLock<Loaded>>,
     unreadable: Vec<AtomicBool>,
+    shared: Option<SharedPictures>,
 }
 
 /// A picture as it came out of its file, resized.
@@ -46,7 +51,18 @@ impl PictureCache {
             used_bytes: AtomicU64::new(0),
             kept: (0..count).map(|_| OnceLock::new()).collect(),
             unreadable: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            shared: None,
         }
+    }
+
+    /// Keeps pictures as files of `folder` instead, for all processes that name the same; it is made where it is missing. In
+    /// `/dev/shm` they are in memory, once for all. Whoever can write there decides what is trained on.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn shared_in(self, folder: PathBuf) -> io::Result<Self> {
+        let shared = Some(SharedPictures::open(folder)?);
+        Ok(Self { shared, ..self })
     }
 
     /// The dataset.
@@ -79,6 +95,21 @@ impl PictureCache {
     pub fn get(&self, id: SampleId, image_size: u32) -> Loaded {
         if image_size != self.image_size {
             return self.load(id, image_size);
+        }
+        if let (Some(shared), Some(file)) = (&self.shared, self.dataset.file(id)) {
+            let sample = self.dataset.sample(id);
+            let (width, height) = long_side_size(sample.width, sample.height, image_size);
+            if let Some(picture) = shared.get(file, [width, height]) {
+                return Loaded {
+                    picture: Arc::new(picture),
+                    is_unreadable: false,
+                };
+            }
+            let loaded = self.load(id, image_size);
+            if !loaded.is_unreadable {
+                shared.put(file, &loaded.picture);
+            }
+            return loaded;
         }
         let kept = &self.kept[id.0 as usize];
         if let Some(loaded) = kept.get() {

@@ -1,11 +1,12 @@
 //! Loaders: threads that make network inputs ahead of the consumer.
 //!
 //! `ordered` is the engine: jobs in, results out in the same order, a bounded number of them ahead. `train` and `val` say
-//! what a job is, `cache` keeps decoded pictures in memory. Results depend on the jobs alone, never on the number of
+//! what a job is, `cache` keeps decoded pictures in memory, `shared` in a folder for all processes of a host. Results depend on the jobs alone, never on the number of
 //! threads.
 
 mod cache;
 mod ordered;
+mod shared;
 mod train;
 mod val;
 

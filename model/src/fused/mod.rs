@@ -23,7 +23,7 @@ mod tch;
 
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, DispatchTensor, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::outlet::Outlet;
@@ -63,17 +63,13 @@ pub(crate) fn norm_silu(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
-    let (output, mean, variance) = <Dispatch as FusedOps>::norm_silu(
+    let [gamma, beta] = [gamma, beta].map(Tensor::into_dispatch);
+    normed(<Dispatch as FusedOps>::norm_silu(
         x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
+        gamma,
+        beta,
         epsilon,
-    );
-    (
-        Tensor::from_dispatch(output),
-        Tensor::from_dispatch(mean),
-        Tensor::from_dispatch(variance),
-    )
+    ))
 }
 
 /// Batch normalisation by the statistics of `x`. Also returns mean and biased variance, outside the autodiff graph.
@@ -86,12 +82,19 @@ pub(crate) fn norm(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
-    let (output, mean, variance) = <Dispatch as FusedOps>::norm(
+    let [gamma, beta] = [gamma, beta].map(Tensor::into_dispatch);
+    normed(<Dispatch as FusedOps>::norm(
         x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
+        gamma,
+        beta,
         epsilon,
-    );
+    ))
+}
+
+/// A map and the statistics it was normalised by.
+fn normed(
+    (output, mean, variance): (DispatchTensor, DispatchTensor, DispatchTensor),
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     (
         Tensor::from_dispatch(output),
         Tensor::from_dispatch(mean),
