@@ -1,4 +1,4 @@
-//! What a rank does with a segment: encode it, check it, add it up, or take it over. `cargo bench -p collective`.
+//! What a rank does with a segment: encode it, check it, add it up, or take it over. `cargo bench -p kernels`.
 
 use std::hint::black_box;
 
