@@ -285,11 +285,16 @@ fn pass(name: &str, frozen: usize, device: &Device) -> (Vec<f32>, Vec<f32>) {
     let (yolo, state) = detector_on(name, device);
     let mut yolo = yolo.with_frozen(frozen).unwrap();
     yolo.load(&state.parameters, &state.buffers);
+    pass_of(&yolo)
+}
+
+/// The gradient and the statistics that a training pass gives with what is loaded.
+fn pass_of(yolo: &Yolo) -> (Vec<f32>, Vec<f32>) {
     let Forward {
         output,
         statistics,
         trace,
-    } = yolo.train_forward(pictures(&yolo));
+    } = yolo.train_forward(pictures(yolo));
     let gradient = yolo.backward(trace, &objective(&output));
     (gradient, statistics.into_vec())
 }
@@ -343,13 +348,7 @@ fn frozen_layers_have_no_gradient_and_keep_their_statistics() {
     // Running statistics unlike any batch's.
     let buffers: Vec<f32> = state.buffers.iter().map(|value| value + 0.125).collect();
     yolo.load(&state.parameters, &buffers);
-    let Forward {
-        output,
-        statistics,
-        trace,
-    } = yolo.train_forward(pictures(&yolo));
-    let gradient = yolo.backward(trace, &objective(&output));
-    let statistics = statistics.into_vec();
+    let (gradient, statistics) = pass_of(&yolo);
     let frozen = yolo.frozen();
     let first_free = yolo.layout().parameter("model.13.cv1.conv.weight").unwrap();
     assert_eq!(frozen.parameters, first_free.range.start);

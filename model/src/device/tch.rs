@@ -41,7 +41,7 @@ pub(super) fn share_out(device: &Device, threads: NonZeroUsize, most: usize) -> 
 /// operation that needs to know: a convolution takes all cores.
 #[cfg(feature = "tch")]
 pub(super) fn settle(device: &Device) {
-    if matches!(device.as_dispatch(), burn::backend::DispatchDevice::LibTorch(_)) {
+    if crate::native::keeps_graphs(device) {
         tch::get_num_threads();
     }
 }

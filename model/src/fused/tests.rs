@@ -8,7 +8,6 @@ use burn::tensor::module::{batch_norm_train, conv2d};
 use burn::tensor::{Device, TensorData, Tolerance, activation::silu};
 
 use super::*;
-use crate::native;
 
 /// Each case on each device whose operations are not all burn's.
 fn on_devices<T: Copy>(cases: impl IntoIterator<Item = T>) -> Vec<(Device, T)> {
@@ -59,10 +58,6 @@ fn a_convolution_and_its_gradients_are_those_of_burn() {
         let ours = convolve(x.clone(), kernel.clone(), stride, side / 2);
         let theirs = conv2d(x.clone(), kernel.clone(), None, options(stride, side / 2));
         assert_close(ours.clone(), theirs.clone());
-        if native::keeps_graphs(&device) {
-            // Its gradients are tested with whole networks.
-            continue;
-        }
         let (ours, theirs) = (objective(ours).backward(), objective(theirs).backward());
         assert_close(x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
         assert_close(kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
@@ -83,10 +78,6 @@ fn a_depthwise_convolution_and_its_gradients_are_those_of_burn() {
         let ours = depthwise(x.clone(), kernel.clone());
         let theirs = conv2d(x.clone(), kernel.clone(), None, options);
         assert_close(ours.clone(), theirs.clone());
-        if native::keeps_graphs(&device) {
-            // Its gradients are tested with whole networks.
-            continue;
-        }
         let (ours, theirs) = (objective(ours).backward(), objective(theirs).backward());
         assert_close(x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
         assert_close(kernel.grad(&ours).unwrap(), kernel.grad(&theirs).unwrap());
@@ -115,10 +106,6 @@ fn normalisation_with_silu_and_its_gradients_are_those_of_burn() {
         assert_close(variance, theirs.variance);
         let theirs = silu(theirs.output);
         assert_close(ours.clone(), theirs.clone());
-        if native::keeps_graphs(&device) {
-            // Its gradients are tested with whole networks.
-            continue;
-        }
         let (ours, theirs) = (objective(ours).backward(), objective(theirs).backward());
         assert_close(x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
         assert_close(gamma.grad(&ours).unwrap(), gamma.grad(&theirs).unwrap());

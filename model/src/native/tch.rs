@@ -15,13 +15,9 @@ pub(crate) fn keeps_graphs(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::LibTorch(_))
 }
 
-/// A place in a graph: a leaf, or where a piece of the graph ends.
+/// A place in a graph: a leaf, or where a piece of the graph ends. As long as it is there, nobody overwrites its values.
 #[derive(Debug)]
-pub(crate) struct Node {
-    tensor: Raw,
-    /// Of the same values. As long as it is there, nobody overwrites them.
-    _held: TchTensor,
-}
+pub(crate) struct Node(TchTensor);
 
 impl Node {
     /// Returns the same values as a leaf of a new piece of the graph. The channels of each cell of a map or a kernel lie together.
@@ -33,23 +29,14 @@ impl Node {
             _ => detached,
         };
         let leaf = TchTensor::from_existing(leaf.set_requires_grad(true), values.storage);
-        let node = Self::holding(&leaf);
-        (Tensor::from_primitive::<LibTorch>(leaf), node)
+        (Tensor::from_primitive::<LibTorch>(leaf.clone()), Self(leaf))
     }
 
     /// Returns the same values outside the graph, and where they are inside.
     pub(crate) fn end<const D: usize>(values: Tensor<D>) -> (Tensor<D>, Self) {
-        let values = primitive(values);
-        let node = Self::holding(&values);
-        let outside = TchTensor::from_existing(values.tensor.detach(), values.storage);
-        (Tensor::from_primitive::<LibTorch>(outside), node)
-    }
-
-    fn holding(values: &TchTensor) -> Self {
-        Self {
-            tensor: values.tensor.shallow_clone(),
-            _held: values.clone(),
-        }
+        let inside = primitive(values);
+        let outside = TchTensor::from_existing(inside.tensor.detach(), inside.storage.clone());
+        (Tensor::from_primitive::<LibTorch>(outside), Self(inside))
     }
 }
 
@@ -87,9 +74,9 @@ pub(crate) fn backward(ends: Vec<(Node, Gradient)>, leaves: &[&Node]) -> Vec<Opt
     // Bindings of libtorch begin at ones: each objective is a scalar whose gradient at the end is the given one.
     let objectives: Vec<Raw> = ends
         .into_iter()
-        .map(|(node, gradient)| flat(&node.tensor).dot(&flat(&gradient.0)))
+        .map(|(node, gradient)| flat(&node.0.tensor).dot(&flat(&gradient.0)))
         .collect();
-    let leaves: Vec<&Raw> = leaves.iter().map(|leaf| &leaf.tensor).collect();
+    let leaves: Vec<&Raw> = leaves.iter().map(|leaf| &leaf.0.tensor).collect();
     let gradients = Raw::run_backward(&objectives, &leaves, false, false);
     gradients
         .into_iter()
