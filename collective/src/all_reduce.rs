@@ -34,7 +34,7 @@ pub struct AllReduce<'a, R: Reduction> {
     /// ready sends go first.
     finished: VecDeque<Bytes>,
     last_hop: u32,
-    bucket_len: usize,
+    buckets: Buckets,
 }
 
 impl<'a, R: Reduction> AllReduce<'a, R> {
@@ -61,7 +61,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             progress: Progress::start(&schedule, group.rank()),
             finished: VecDeque::new(),
             last_hop: world_size.saturating_sub(2) as u32,
-            bucket_len: sizes.bucket_bytes() / R::WIRE_BYTES,
+            buckets,
         }
     }
 
@@ -79,7 +79,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             u32::MAX
         } else {
             // Invariant: `Buckets::new` keeps bucket numbers within 32 bits.
-            (ready / self.bucket_len) as u32
+            self.buckets.within(ready) as u32
         };
         self.progress.release(whole);
     }

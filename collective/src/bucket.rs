@@ -62,12 +62,18 @@ impl Default for PieceSizes {
     }
 }
 
-/// A vector of `len` values as contiguous buckets of at most `bucket_len` values; only the last may be
-/// shorter.
+/// A vector of `len` values as contiguous buckets of at most `bucket_len` values, the last ones ever shorter.
+///
+/// A bucket is at most half of what is left from its start on, down to an eighth of `bucket_len`: large buckets keep
+/// every link busy, and of a vector whose last values come late little is left to do then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets {
     len: usize,
     bucket_len: usize,
+    /// Buckets of `bucket_len` values.
+    whole: usize,
+    /// How often what they leave is cut in half.
+    halvings: usize,
 }
 
 impl Buckets {
@@ -78,28 +84,65 @@ impl Buckets {
     /// When `bucket_len` is 0, or so small that bucket numbers do not fit into 32 bits.
     pub fn new(len: usize, bucket_len: usize) -> Self {
         assert!(bucket_len > 0, "a bucket holds at least one value");
+        let whole = len.saturating_sub(bucket_len).saturating_sub(1) / bucket_len;
         assert!(
-            len.div_ceil(bucket_len) <= u32::MAX as usize,
+            whole < (u32::MAX - usize::BITS) as usize,
             "{len} values in buckets of {bucket_len} are too many buckets"
         );
-        Self { len, bucket_len }
+        let rest = len - whole * bucket_len;
+        let shortest = bucket_len.div_ceil(SHORTEST_PART);
+        let halvings = (1..).take_while(|&halvings| rest >> halvings >= shortest).count();
+        Self {
+            len,
+            bucket_len,
+            whole,
+            halvings,
+        }
     }
 
     /// The number of buckets; 0 for an empty vector.
     pub fn count(&self) -> usize {
-        self.len.div_ceil(self.bucket_len)
+        if self.len == 0 {
+            0
+        } else {
+            self.whole + self.halvings + 1
+        }
     }
 
     /// The values of bucket `bucket`; empty beyond the last.
     pub fn range(&self, bucket: usize) -> Range<usize> {
-        let start = bucket.saturating_mul(self.bucket_len).min(self.len);
-        start..start.saturating_add(self.bucket_len).min(self.len)
+        self.start(bucket)..self.start(bucket.saturating_add(1))
     }
 
     /// All buckets' values, in order.
     pub fn iter(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let buckets = *self;
         (0..buckets.count()).map(move |bucket| buckets.range(bucket))
+    }
+
+    /// The number of buckets that lie within the first `values` values.
+    pub fn within(&self, values: usize) -> usize {
+        // Buckets up to the whole ones are found by a division, the few behind them by looking.
+        let first = (values / self.bucket_len).min(self.whole);
+        first
+            + (first..self.count())
+                .take_while(|&bucket| self.range(bucket).end <= values)
+                .count()
+    }
+
+    /// Where a bucket starts; the vector's end for those beyond the last.
+    fn start(&self, bucket: usize) -> usize {
+        if bucket >= self.count() {
+            return self.len;
+        }
+        let whole = bucket.min(self.whole) * self.bucket_len;
+        let halvings = bucket.saturating_sub(self.whole);
+        let rest = self.len - self.whole * self.bucket_len;
+        if halvings == 0 {
+            whole
+        } else {
+            self.len - (rest >> halvings)
+        }
     }
 }
 
@@ -148,6 +191,9 @@ pub fn chunk_range(len: usize, world_size: usize, chunk: usize) -> Range<usize> 
     start..start + short + usize::from(chunk < longer)
 }
 
+/// The shortest bucket is at least this part of the largest.
+const SHORTEST_PART: usize = 8;
+
 const MIN_PIECE_BYTES: usize = 8;
 
 /// Why [`PieceSizes`] cannot be used.
@@ -188,15 +234,44 @@ mod tests {
     }
 
     #[test]
-    fn buckets_partition_a_vector_and_only_the_last_is_shorter() {
-        for len in 0..100 {
-            for bucket_len in 1..20 {
+    fn buckets_partition_a_vector_and_the_last_ones_are_halves_of_what_is_left() {
+        for len in 0..200 {
+            for bucket_len in 1..70 {
                 let buckets = Buckets::new(len, bucket_len);
                 let values: Vec<usize> = buckets.iter().flatten().collect();
                 assert_eq!(values, (0..len).collect::<Vec<_>>());
-                let whole = buckets.iter().filter(|range| range.len() == bucket_len).count();
-                assert_eq!(whole, len / bucket_len);
+                let lengths: Vec<usize> = buckets.iter().map(|range| range.len()).collect();
+                assert!(lengths.iter().all(|&length| (1..=bucket_len).contains(&length)));
+                let halves = lengths
+                    .iter()
+                    .position(|&length| length < bucket_len)
+                    .unwrap_or(lengths.len());
+                for bucket in halves..lengths.len().saturating_sub(1) {
+                    let left: usize = lengths[bucket..].iter().sum();
+                    assert_eq!(lengths[bucket], left.div_ceil(2), "{lengths:?}");
+                }
+                let shortest = bucket_len.div_ceil(SHORTEST_PART);
+                assert!(lengths.last().is_none_or(|&last| last < 2 * shortest));
                 assert!(buckets.range(buckets.count()).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_of_a_gradient() {
+        let lengths: Vec<usize> = Buckets::new(44, 16).iter().map(|range| range.len()).collect();
+        assert_eq!(lengths, [16, 14, 7, 4, 3]);
+    }
+
+    #[test]
+    fn buckets_within_the_first_values_are_those_that_end_there() {
+        for len in 0..90 {
+            for bucket_len in 1..40 {
+                let buckets = Buckets::new(len, bucket_len);
+                for values in 0..=len + 1 {
+                    let within = buckets.iter().filter(|range| range.end <= values).count();
+                    assert_eq!(buckets.within(values), within);
+                }
             }
         }
     }

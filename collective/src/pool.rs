@@ -12,6 +12,8 @@ use crate::schedule::LINK_CAPACITY;
 #[derive(Debug, Default)]
 pub struct PayloadPool {
     payloads: Vec<Bytes>,
+    /// Bytes of the longest payload so far. Every buffer holds as many, so that none grows when it is used again.
+    longest: usize,
 }
 
 impl PayloadPool {
@@ -24,7 +26,8 @@ impl PayloadPool {
     pub fn encode<R: Reduction>(&mut self, values: &[R::Element]) -> Bytes {
         let mut buffer = self.take_free();
         buffer.clear();
-        buffer.reserve(values.len() * R::WIRE_BYTES);
+        self.longest = self.longest.max(values.len() * R::WIRE_BYTES);
+        buffer.reserve(self.longest);
         R::encode(values, &mut buffer);
         let payload = buffer.freeze();
         if self.payloads.len() < MAX_POOLED_PAYLOADS {

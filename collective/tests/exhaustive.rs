@@ -72,7 +72,8 @@ fn check_integers(worlds: RangeInclusive<usize>, lens: &[usize]) {
                         );
                     }
                     assert_eq!(sent, scheduled_bytes(world_size, len, sizes));
-                    if len % world_size == 0 && sizes.bucket_bytes() >= len * 4 {
+                    let buckets = Buckets::new(len, sizes.bucket_bytes() / 4);
+                    if buckets.iter().all(|bucket| bucket.len() % world_size == 0) {
                         assert!(
                             sent.iter()
                                 .all(|bytes| *bytes == 2 * (world_size - 1) * len * 4 / world_size)

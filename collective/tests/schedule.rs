@@ -66,14 +66,17 @@ fn ticks_grow_along_every_link_and_no_transfer_waits_for_itself() {
 }
 
 #[test]
-fn each_rank_sends_two_times_n_minus_one_over_n_of_the_vector() {
+fn each_rank_sends_two_times_n_minus_one_over_n_of_every_bucket() {
     for world_size in 1..=64 {
         for multiple in [0, 1, 5] {
             let len = world_size * multiple;
             let schedule = schedule(len, world_size * 3, world_size, 2);
+            let buckets = Buckets::new(len, world_size * 3).count();
             for rank in 0..world_size {
                 let sent: usize = schedule.sends(rank).map(|transfer| transfer.values.len()).sum();
-                assert_eq!(sent, 2 * (world_size - 1) * len / world_size);
+                let share = 2 * (world_size - 1) * len / world_size;
+                // In a bucket that cannot be shared out evenly, one chunk is a value longer than another.
+                assert!(sent.abs_diff(share) <= 2 * buckets, "{sent} instead of {share}");
             }
         }
     }

@@ -167,7 +167,9 @@ impl Network {
                 Layer::Upsample => upsample(single(&mut inputs)),
                 Layer::Concat => concatenate(inputs),
             };
-            outputs.rows[index] = Some(pass.end_row(index, &node.inputs, output));
+            let is_link = (self.nodes.get(index + 1))
+                .is_some_and(|next| next.inputs == [index] && next.done.contains(&index));
+            outputs.rows[index] = Some(pass.end_row(index, &node.inputs, is_link, output));
         }
     }
 }

@@ -152,12 +152,19 @@ impl Pass<'_> {
     }
 
     /// Ends a row that read the outputs of the rows `inputs`; returns its output as other rows are to read it.
-    pub(crate) fn end_row(&mut self, row: usize, inputs: &[usize], output: Tensor<4>) -> Tensor<4> {
+    /// `is_link` says whether only the next row reads it.
+    pub(crate) fn end_row(
+        &mut self,
+        row: usize,
+        inputs: &[usize],
+        is_link: bool,
+        output: Tensor<4>,
+    ) -> Tensor<4> {
         match self {
             Pass::Train(Training {
                 recorder: Some(recorder),
                 ..
-            }) => recorder.end_row(row, inputs, output),
+            }) => recorder.end_row(row, inputs, is_link, output),
             _ => output,
         }
     }

@@ -1,7 +1,8 @@
 //! What a training pass leaves behind, from which its gradient is computed.
 //!
 //! On most devices that is burn's graph, and nothing else is noted. Where a device [keeps graphs](crate::native) itself, the pass
-//! notes its graph in pieces: each row of the network that has tensors ends one, and its output is a leaf for the rows that read it.
+//! notes its graph in pieces: a row of the network that has tensors ends one, unless they are few, and its output is a leaf for the rows that
+//! read it.
 //! Backwards, a piece runs when the gradient where it ends is whole, for all that read it have run. So the gradients of the last
 //! rows are known long before those of the first.
 
@@ -117,8 +118,10 @@ pub(crate) struct Recorder {
     rows: Vec<Option<Row>>,
     /// By row: the rows whose leaves a reader of its output reads; none for one that was not noted.
     read: Vec<Vec<usize>>,
-    /// Of the row on the way.
+    /// Of the piece on the way.
     parameters: Vec<(usize, Node)>,
+    /// How many values these have.
+    values: usize,
     held: Vec<Tensor<4>>,
 }
 
@@ -130,6 +133,7 @@ impl Recorder {
         position: usize,
         x: &Tensor<4>,
     ) -> Tensor<D> {
+        self.values += parameter.shape().num_elements();
         let (parameter, leaf) = Node::leaf(parameter);
         self.parameters.push((position, leaf));
         self.held.push(x.clone());
@@ -137,10 +141,19 @@ impl Recorder {
     }
 
     /// Ends a row that read the outputs of the rows `inputs`. Returns what stands for its output.
-    pub(crate) fn end_row(&mut self, row: usize, inputs: &[usize], output: Tensor<4>) -> Tensor<4> {
+    ///
+    /// Between two pieces gradients of whole maps are handed over, which costs time. So a row that only the next one reads,
+    /// `is_link`, ends no piece of few parameters.
+    pub(crate) fn end_row(
+        &mut self,
+        row: usize,
+        inputs: &[usize],
+        is_link: bool,
+        output: Tensor<4>,
+    ) -> Tensor<4> {
         self.rows.resize_with(row + 1, || None);
         self.read.resize_with(row + 1, Vec::new);
-        if self.parameters.is_empty() {
+        if self.parameters.is_empty() || is_link && self.values < PIECE_VALUES_MIN {
             // A part of the piece that reads it.
             self.read[row] = self.rows_read(inputs);
             return output;
@@ -178,6 +191,7 @@ impl Recorder {
     }
 
     fn piece(&mut self, inputs: &[usize], ends: Vec<Node>) -> Piece {
+        self.values = 0;
         Piece {
             inputs: self.rows_read(inputs),
             parameters: std::mem::take(&mut self.parameters),
@@ -195,3 +209,6 @@ impl Recorder {
         read
     }
 }
+
+/// Parameters of a piece whose gradients are worth sending before those of the next piece: 256 KiB.
+const PIECE_VALUES_MIN: usize = 1 << 16;

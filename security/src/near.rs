@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rustix::net::sockopt;
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -34,11 +35,17 @@ async fn connect_as(address: SocketAddr, user: u32) -> Option<UnixStream> {
             continue;
         };
         if stream.peer_cred().is_ok_and(|peer| peer.uid() == user) {
+            // With less it works too.
+            let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
             return Some(stream);
         }
     }
     None
 }
+
+/// A segment of the ring goes out at once, instead of in three parts with two waits. Linux doubles it, and allows as much as
+/// `net.core.wmem_max`.
+const SEND_BUFFER_BYTES: usize = 640 << 10;
 
 /// The addresses that a listener which is reached at this one may have: itself, or all of the host's. One of version 6
 /// may take both versions.

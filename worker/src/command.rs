@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proto::{Address, Ending, Outcome};
 use security::{Role, SecurityArgs, SecurityError};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -106,7 +107,7 @@ pub fn main(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(source) => {
             error!(%source, "cannot start the async runtime");
@@ -132,17 +133,34 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
+/// Starts the runtime of a worker, whose threads move bytes: they are few, for on a host with few cores they would wake each
+/// other for every segment, and take their time from computing.
+///
+/// # Errors
+/// When the system has no threads or no event queue left.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Builder::new_multi_thread()
+        .worker_threads((cores / 2).clamp(1, RUNTIME_THREADS_MAX))
+        .enable_all()
+        .build()
+}
+
+/// Enough for a fast link's bytes each way, encrypted.
+const RUNTIME_THREADS_MAX: usize = 8;
+
 /// What libtorch's libraries are told by the environment that a process starts with.
 ///
 /// Between two operators OpenMP's threads spin unless they are to be passive. Two workers of one machine then keep each other from
 /// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back
 /// to the system, which fills them with zeros when it hands them out for the next operation; here it keeps them, in one heap for
-/// all threads, up to the largest size that every version of it takes.
-const LIBTORCH_ENVIRONMENT: [(&str, &str); 4] = [
+/// all threads, up to the largest size that every version of it takes. So does our own allocator, for longer than a step.
+const LIBTORCH_ENVIRONMENT: [(&str, &str); 5] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
+    ("MIMALLOC_PURGE_DELAY", "10000"),
 ];
 
 /// Returns what a process that computes with libtorch is to be told by its environment, and is not yet.

@@ -65,10 +65,7 @@ impl Ranks {
         let Some(rank) = self.rank else {
             return conduct(self.workers).map(Some);
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the async runtime")?;
+        let runtime = worker::command::runtime().context("cannot start the async runtime")?;
         let security = match self.tcp {
             true => Security::loopback().by_tcp(),
             false => Security::loopback(),

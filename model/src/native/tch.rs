@@ -92,6 +92,21 @@ fn flat(tensor: &Raw) -> Raw {
     }
 }
 
+/// Returns both halves of a map's channels. libtorch joins their gradients by one copy; those of two slices it would pad with
+/// zeros and add up.
+pub(crate) fn halves(map: Tensor<4>) -> [Tensor<4>; 2] {
+    let map = primitive(map);
+    let [_, channels, ..] = map.tensor.size()[..] else {
+        unreachable!("a map has four dimensions")
+    };
+    let mut halves = map.tensor.split(channels / 2, 1).into_iter();
+    // Invariant: an even number of channels makes two parts of half as many.
+    std::array::from_fn(|_| {
+        let half = halves.next().expect("two halves");
+        Tensor::from_primitive::<LibTorch>(TchTensor::partial(half, map.storage.clone()))
+    })
+}
+
 fn channels_last(tensor: &Raw) -> Raw {
     tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }

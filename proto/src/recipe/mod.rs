@@ -222,7 +222,7 @@ impl Default for Recipe {
             nonfinite_max: 10,
             // Not of Ultralytics: several buckets for yolov8n, so that sending overlaps with computing and little is left
             // to send at the end, and still large enough that latency hardly counts (BENCHMARKS.md, all-reduce).
-            bucket_mib: 2,
+            bucket_mib: 4,
             // Not of Ultralytics: the weights then do not depend on the number of workers.
             sum: SumKind::Exact,
             wire: WireKind::F32,

@@ -403,17 +403,15 @@ impl<'a> Training<'a> {
 
     /// Applies the summed gradient, or skips the step on every rank alike when it is not finite.
     fn apply(&mut self, step: &StepPlan, totals: &Totals, rates: &Rates) -> Result<Update, TrainingError> {
-        scale_all(self.sum.gradient_mut(), totals.images as f32 / totals.normaliser);
-        let norm = global_norm(self.sum.gradient());
+        let mean = f64::from(totals.images) / f64::from(totals.normaliser);
+        let norm = mean * global_norm(self.sum.gradient());
         self.state.step += 1;
         let are_statistics_finite = self.sum.statistics().iter().all(|value| value.is_finite());
         if !norm.is_finite() || !are_statistics_finite || totals.magnitudes.contains(&NOT_FINITE) {
             return self.skip(step, totals);
         }
-        let clip = self.parts.recipe.clip_norm;
-        if norm > clip {
-            scale_all(self.sum.gradient_mut(), (clip / norm) as f32);
-        }
+        let clipped = f64::min(1.0, self.parts.recipe.clip_norm / norm);
+        scale_all(self.sum.gradient_mut(), (mean * clipped) as f32);
         let state = &mut *self.state;
         let held = state.hold(self.parts.learner.frozen());
         state.nonfinite_run = 0;
@@ -502,13 +500,20 @@ fn scale_all(values: &mut [f32], factor: f32) {
     }
 }
 
-/// Returns the Euclidean norm over all tensors, summed in `f64` in layout order.
+/// Returns the Euclidean norm over all values, summed in `f64` in an order that is always the same: as many sums as a processor keeps
+/// going at once.
 fn global_norm(gradient: &[f32]) -> f64 {
-    gradient
-        .chunks(4096)
-        .map(|chunk| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>())
-        .sum::<f64>()
-        .sqrt()
+    let mut sums = [0.0_f64; LANES];
+    let (whole, rest) = gradient.as_chunks::<LANES>();
+    for values in whole {
+        for (sum, &value) in sums.iter_mut().zip(values) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    for (sum, &value) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(value) * f64::from(value);
+    }
+    sums.iter().sum::<f64>().sqrt()
 }
 
 /// Returns the name of the first tensor with a value that is not finite: by its magnitude for exact sums, whose
@@ -548,6 +553,9 @@ fn samples_of(step: &StepPlan, slots: &[u32]) -> String {
     };
     format!("samples {}{more}", names.join(", "))
 }
+
+/// Sums of a norm that go on side by side.
+const LANES: usize = 16;
 
 /// Momentum of the running BatchNorm statistics in the published YOLO models.
 const BATCH_NORM_MOMENTUM: f32 = 0.03;

@@ -47,10 +47,7 @@ impl Places {
             buckets: Vec::new(),
         };
         if kind == SumKind::Exact {
-            let covered = places.control().end;
-            places.buckets = Buckets::new(covered, bucket_bytes / size_of::<i32>())
-                .iter()
-                .collect();
+            places.buckets = covered_by_checks(places.control().end, bucket_bytes / size_of::<i32>());
         }
         places
     }
@@ -88,6 +85,21 @@ impl Places {
 
     pub(super) fn length(&self) -> usize {
         self.checks().end
+    }
+}
+
+/// Returns what each checksum covers of `covered` values: the bucket in which they travel, with the checksums behind them.
+fn covered_by_checks(covered: usize, bucket_len: usize) -> Vec<Range<usize>> {
+    let mut checks = 0;
+    // A longer vector has as many buckets or more, so this ends.
+    loop {
+        let buckets = Buckets::new(covered + checks, bucket_len);
+        if buckets.count() == checks {
+            return (buckets.iter())
+                .map(|bucket| bucket.start.min(covered)..bucket.end.min(covered))
+                .collect();
+        }
+        checks = buckets.count();
     }
 }
 
