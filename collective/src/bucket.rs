@@ -53,7 +53,7 @@ impl PieceSizes {
 
 impl Default for PieceSizes {
     /// Segments of 512 KiB: they fit a core's second-level cache, and threads wake each other half as often as with half the
-    /// size. Buckets of 16 MiB: with up to 32 ranks a chunk is at least one whole segment.
+    /// size. Buckets of 16 MiB: with up to 32 ranks a chunk of a whole one is at least one whole segment.
     fn default() -> Self {
         Self {
             bucket_bytes: 16 << 20,
@@ -64,8 +64,8 @@ impl Default for PieceSizes {
 
 /// A vector of `len` values as contiguous buckets of at most `bucket_len` values, the last ones ever shorter.
 ///
-/// A bucket is at most half of what is left from its start on, down to an eighth of `bucket_len`: large buckets keep
-/// every link busy, and of a vector whose last values come late little is left to do then.
+/// A bucket is at most half of what is left from its start on, down to an eighth of `bucket_len`, and the last one is the
+/// rest: large buckets keep every link busy, and of a vector whose last values come late little is left to do then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets {
     len: usize,
@@ -191,7 +191,7 @@ pub fn chunk_range(len: usize, world_size: usize, chunk: usize) -> Range<usize> 
     start..start + short + usize::from(chunk < longer)
 }
 
-/// The shortest bucket is at least this part of the largest.
+/// Buckets are halved down to this part of the largest.
 const SHORTEST_PART: usize = 8;
 
 const MIN_PIECE_BYTES: usize = 8;

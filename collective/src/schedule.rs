@@ -233,7 +233,7 @@ pub fn received_chunk(phase: Phase, hop: usize, rank: usize, world_size: usize) 
 
 /// How many ticks a rank may send ahead of what it received.
 ///
-/// Eight segments of the default size are 2 MiB in flight on each link: 10 Gbit/s at a round trip of 1.6 ms.
+/// Eight segments of the default size are 4 MiB in flight on each link: 10 Gbit/s at a round trip of 3 ms.
 pub const WINDOW: u64 = 8;
 
 /// How many segments a link's queue should hold. At least [`WINDOW`] are needed; twice as many let a slow

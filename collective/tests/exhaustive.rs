@@ -14,9 +14,9 @@ use support::{Simulation, blob, cancelling, groups, integer_sum, integers, inter
 
 const OPERATION: OperationId = OperationId { step: 3, number: 1 };
 
-/// One bucket and one segment; many segments; buckets that end within a chunk; one value per bucket.
-fn sizes() -> [PieceSizes; 4] {
-    [(1 << 20, 1 << 20), (1 << 20, 8), (28, 12), (8, 8)]
+/// One bucket and one segment; many segments; buckets that end within a chunk; buckets that halve; one or two values per bucket.
+fn sizes() -> [PieceSizes; 5] {
+    [(1 << 20, 1 << 20), (1 << 20, 8), (28, 12), (64, 12), (8, 8)]
         .map(|(bucket, segment)| PieceSizes::new(bucket, segment).unwrap())
 }
 

@@ -132,7 +132,7 @@ pub struct RecipeArgs {
     pub ema_tau: Option<f64>,
     #[arg(long, alias = "nonfinite_max", value_name = "STEPS", help = described("Steps in a row with a gradient that is not finite after which the run fails", |r| r.nonfinite_max))]
     pub nonfinite_max: Option<u32>,
-    #[arg(long, alias = "bucket_mib", value_name = "MIB", help = described("Size of a gradient bucket in MiB", |r| r.bucket_mib))]
+    #[arg(long, alias = "bucket_mib", value_name = "MIB", help = described("Size of the largest gradient buckets in MiB", |r| r.bucket_mib))]
     pub bucket_mib: Option<u32>,
     #[arg(long, value_name = "KIND", help = described("How gradients are added up: exact (the same bits for any number of workers) or f32", |r| r.sum))]
     pub sum: Option<SumKind>,

@@ -12,6 +12,7 @@ use crate::native;
 use crate::onnx::{self, Graph};
 use crate::pass::{Ended, Loaded, Pass};
 use crate::table::{Block, Row, Scale, graph};
+use crate::trace::Readers;
 
 /// The layers of a model in the order of its table. Holds no tensors.
 #[derive(Clone, Debug)]
@@ -151,6 +152,13 @@ impl Network {
         self.head.export(graph, &levels)
     }
 
+    fn readers(&self, row: usize) -> Readers {
+        match self.nodes.get(row + 1) {
+            Some(next) if next.inputs == [row] && next.done.contains(&row) => Readers::Next,
+            _ => Readers::Others,
+        }
+    }
+
     fn run(&self, range: Range<usize>, outputs: &mut Outputs, pass: &mut Pass<'_>) {
         for index in range {
             let node = &self.nodes[index];
@@ -167,9 +175,7 @@ impl Network {
                 Layer::Upsample => upsample(single(&mut inputs)),
                 Layer::Concat => concatenate(inputs),
             };
-            let is_link = (self.nodes.get(index + 1))
-                .is_some_and(|next| next.inputs == [index] && next.done.contains(&index));
-            outputs.rows[index] = Some(pass.end_row(index, &node.inputs, is_link, output));
+            outputs.rows[index] = Some(pass.end_row(index, &node.inputs, self.readers(index), output));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::head::HeadOutput;
 use crate::layout::TensorSpec;
 use crate::native;
 use crate::outlet::Outlet;
-use crate::trace::{Native, Recorder};
+use crate::trace::{Native, Readers, Recorder};
 
 /// Added to the variance before its root is taken.
 ///
@@ -40,9 +40,11 @@ impl Loaded {
         device: &Device,
     ) -> Self {
         let layout = &declaration.layout;
-        let upload =
-            |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
         let is_native = native::keeps_graphs(device);
+        let upload = |values: &[f32]| match is_native {
+            true => native::upload(values, device),
+            false => Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device),
+        };
         let flat = upload(parameters);
         let mut kernels = Vec::new();
         let mut vectors = Vec::new();
@@ -152,19 +154,18 @@ impl Pass<'_> {
     }
 
     /// Ends a row that read the outputs of the rows `inputs`; returns its output as other rows are to read it.
-    /// `is_link` says whether only the next row reads it.
     pub(crate) fn end_row(
         &mut self,
         row: usize,
         inputs: &[usize],
-        is_link: bool,
+        readers: Readers,
         output: Tensor<4>,
     ) -> Tensor<4> {
         match self {
             Pass::Train(Training {
                 recorder: Some(recorder),
                 ..
-            }) => recorder.end_row(row, inputs, is_link, output),
+            }) => recorder.end_row(row, inputs, readers, output),
             _ => output,
         }
     }

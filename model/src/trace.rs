@@ -1,10 +1,9 @@
 //! What a training pass leaves behind, from which its gradient is computed.
 //!
 //! On most devices that is burn's graph, and nothing else is noted. Where a device [keeps graphs](crate::native) itself, the pass
-//! notes its graph in pieces: a row of the network that has tensors ends one, unless they are few, and its output is a leaf for the rows that
-//! read it.
-//! Backwards, a piece runs when the gradient where it ends is whole, for all that read it have run. So the gradients of the last
-//! rows are known long before those of the first.
+//! notes its graph in pieces: a row of the network that has tensors ends one, unless these are few and only the next row reads it,
+//! and its output is a leaf for the rows that read it. Backwards, a piece runs when the gradient where it ends is whole, for all
+//! that read it have run. So the gradients of the last rows are known long before those of the first.
 
 use burn::tensor::{Gradients, Tensor};
 
@@ -24,7 +23,7 @@ pub struct Trace {
 /// A graph in pieces.
 #[derive(Debug)]
 pub(crate) struct Native {
-    /// By row; none for one without tensors.
+    /// By row; none for one that is a part of the piece that reads it.
     rows: Vec<Option<Row>>,
     head: Piece,
     /// The ends of the head as the loss reads them, in burn's graph.
@@ -51,8 +50,15 @@ struct Piece {
 }
 
 impl Native {
-    /// Runs all pieces backwards and hands each parameter's gradient to `sink`, with the parameter's position: those of one
-    /// piece after those of another that comes later. Some parameters have none.
+    #[cfg(all(test, feature = "tch"))]
+    pub(crate) fn rows_that_end_pieces(&self) -> Vec<usize> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(|(row, ends)| ends.as_ref().map(|_| row))
+            .collect()
+    }
+
+    /// Runs all pieces backwards and hands each parameter's gradient to `sink`, with the parameter's position: those of later
+    /// layers before those of earlier ones. Some parameters have none.
     pub(crate) fn backward(self, of_loss: &mut Gradients, mut sink: impl FnMut(usize, Gradient)) {
         let Self { rows, head, output } = self;
         let mut gradients: Vec<Option<Gradient>> = rows.iter().map(|_| None).collect();
@@ -104,12 +110,22 @@ impl Piece {
                 });
             }
         }
-        for ((position, _), gradient) in self.parameters.iter().zip(found) {
+        // The last layers first, as they are finished.
+        for ((position, _), gradient) in self.parameters.iter().zip(found).rev() {
             if let Some(gradient) = gradient {
                 sink(*position, gradient);
             }
         }
     }
+}
+
+/// Who reads the output of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// The next row and nobody else.
+    Next,
+    /// Others, or several.
+    Others,
 }
 
 /// Notes the pieces of a pass on its way.
@@ -142,18 +158,19 @@ impl Recorder {
 
     /// Ends a row that read the outputs of the rows `inputs`. Returns what stands for its output.
     ///
-    /// Between two pieces gradients of whole maps are handed over, which costs time. So a row that only the next one reads,
-    /// `is_link`, ends no piece of few parameters.
+    /// Between two pieces gradients of whole maps are handed over, which costs time. So a row that only the next one reads ends no
+    /// piece of few parameters.
     pub(crate) fn end_row(
         &mut self,
         row: usize,
         inputs: &[usize],
-        is_link: bool,
+        readers: Readers,
         output: Tensor<4>,
     ) -> Tensor<4> {
         self.rows.resize_with(row + 1, || None);
         self.read.resize_with(row + 1, Vec::new);
-        if self.parameters.is_empty() || is_link && self.values < PIECE_VALUES_MIN {
+        let may_go_on = readers == Readers::Next && self.values < PIECE_VALUES_MIN;
+        if self.parameters.is_empty() || may_go_on {
             // A part of the piece that reads it.
             self.read[row] = self.rows_read(inputs);
             return output;

@@ -261,6 +261,18 @@ fn gradients_that_are_handed_on_are_the_same_and_those_of_the_first_layer_come_l
     }
 }
 
+/// The first rows have few parameters and are one piece of libtorch's graph.
+#[cfg(feature = "tch")]
+#[test]
+fn rows_of_few_parameters_end_no_piece() {
+    for device in &devices()[1..] {
+        let (yolo, _) = detector_on("yolov8n", device);
+        let trace = yolo.train_forward(pictures(&yolo)).trace;
+        let ends = trace.native.unwrap().rows_that_end_pieces();
+        assert_eq!(ends, [4, 5, 6, 7, 8, 9, 12, 15, 16, 18, 19, 21]);
+    }
+}
+
 #[test]
 fn neither_repeating_nor_the_number_of_threads_changes_a_bit() {
     for name in ["yolov8n", "yolo11n"] {
@@ -302,7 +314,13 @@ fn pass_of(yolo: &Yolo) -> (Vec<f32>, Vec<f32>) {
 #[cfg(feature = "tch")]
 #[test]
 fn a_graph_that_the_device_keeps_gives_the_gradients_of_burn_and_the_same_bits_again() {
-    for (name, frozen) in [("yolov8n", 0), ("yolo11n", 0), ("yolov8n", 10), ("yolov8n", 22)] {
+    for (name, frozen) in [
+        ("yolov8n", 0),
+        ("yolo11n", 0),
+        ("yolov8n", 2),
+        ("yolov8n", 10),
+        ("yolov8n", 22),
+    ] {
         let (expected, expected_statistics) = pass(name, frozen, &Device::flex());
         for device in &devices()[1..] {
             let (gradient, statistics) = pass(name, frozen, device);

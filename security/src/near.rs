@@ -43,8 +43,8 @@ async fn connect_as(address: SocketAddr, user: u32) -> Option<UnixStream> {
     None
 }
 
-/// A segment of the ring goes out at once, instead of in three parts with two waits. Linux doubles it, and allows as much as
-/// `net.core.wmem_max`.
+/// What goes out before the sender waits for the receiver: with Linux' usual buffer a segment of the ring goes in three parts. Linux
+/// doubles it, and allows as much as `net.core.wmem_max`: a segment goes at once from 256 KiB on.
 const SEND_BUFFER_BYTES: usize = 640 << 10;
 
 /// The addresses that a listener which is reached at this one may have: itself, or all of the host's. One of version 6

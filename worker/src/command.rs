@@ -149,7 +149,7 @@ pub fn runtime() -> std::io::Result<Runtime> {
 /// Enough for a fast link's bytes each way, encrypted.
 const RUNTIME_THREADS_MAX: usize = 8;
 
-/// What libtorch's libraries are told by the environment that a process starts with.
+/// What libraries are told by the environment that a process which computes with libtorch starts with.
 ///
 /// Between two operators OpenMP's threads spin unless they are to be passive. Two workers of one machine then keep each other from
 /// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back

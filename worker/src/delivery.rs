@@ -236,7 +236,7 @@ async fn upload(channel: &Channel, sender: Sender, weights: Bytes, best: bool) -
     let header = UploadHeader {
         sender,
         size_bytes: weights.len() as u64,
-        blake3: Fingerprint::of(&weights),
+        blake3: fingerprint(weights.clone()).await?,
         best,
     };
     let contents = std::iter::once(Content::Header(header.into())).chain(chunks(weights).map(Content::Chunk));
@@ -253,6 +253,7 @@ async fn upload(channel: &Channel, sender: Sender, weights: Bytes, best: bool) -
 
 async fn put(channel: &Channel, sender: Sender, shard: ShardRecord) -> Result<(), Status> {
     use put_request::Content;
+    let bytes = Bytes::from(shard.bytes);
     let header = ShardHeader {
         sender: Sender {
             generation: shard.generation,
@@ -262,12 +263,12 @@ async fn put(channel: &Channel, sender: Sender, shard: ShardRecord) -> Result<()
         shard: shard.shard,
         shards: shard.shards,
         offset: shard.offset,
-        size_bytes: shard.bytes.len() as u64,
+        size_bytes: bytes.len() as u64,
         total_bytes: shard.total_bytes,
-        blake3: Fingerprint::of(&shard.bytes),
+        blake3: fingerprint(bytes.clone()).await?,
         state_digest: shard.state_digest,
     };
-    let chunks = chunks(shard.bytes.into());
+    let chunks = chunks(bytes);
     let contents = std::iter::once(Content::Header(header.into())).chain(chunks.map(Content::Chunk));
     let requests: Vec<_> = contents
         .map(|content| wire::PutRequest {
@@ -279,6 +280,13 @@ async fn put(channel: &Channel, sender: Sender, shard: ShardRecord) -> Result<()
         .put(tokio_stream::iter(requests))
         .await
         .map(|_stored| ())
+}
+
+/// Hashes on a thread where it keeps nobody from moving bytes.
+async fn fingerprint(bytes: Bytes) -> Result<Fingerprint, Status> {
+    tokio::task::spawn_blocking(move || Fingerprint::of(&bytes))
+        .await
+        .map_err(|error| Status::internal(format!("hashing has failed: {error}")))
 }
 
 /// Returns slices of at most the size of a message.

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use worker::ring::Ring;
 use worker::ring::links::RingLinks;
 
-/// Values of a vector, and of a bucket, of which the last is shorter.
+/// Values of a vector, and of a bucket, of which the last ones are shorter.
 const LENGTH: usize = 90;
 const BUCKET: usize = 16;
 

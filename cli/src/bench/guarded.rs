@@ -13,7 +13,7 @@ use coordinator::{CoordinatorConfig, Shutdown};
 use data::ValJob;
 use proto::{Address, DatasetCard, Fingerprint, ModelCard, Outcome, Recipe};
 use security::Security;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use worker::compute::{Cards, Desk, Engine, Notice, Opened, work};
@@ -30,7 +30,11 @@ use super::step::{Args, Equipment, Report, images, recipe, report, warm_up};
 /// # Errors
 /// When a process or the run fails.
 pub(super) fn conduct(args: &Args) -> anyhow::Result<Option<Vec<Report>>> {
-    let runtime = worker::command::runtime().context("cannot start the async runtime")?;
+    let runtime = match args.coordinator {
+        Some(_) => worker::command::runtime(),
+        None => Builder::new_multi_thread().enable_all().build(),
+    };
+    let runtime = runtime.context("cannot start the async runtime")?;
     match &args.coordinator {
         Some(coordinator) => {
             let report = runtime.block_on(take_part(args, coordinator.parse()?))?;

@@ -29,7 +29,7 @@ pub(super) struct Ranks {
     /// Connect workers by TCP, as between hosts, instead of Unix sockets
     #[arg(long)]
     tcp: bool,
-    /// Size of a bucket in MiB
+    /// Size of the largest buckets in MiB
     #[arg(long, value_name = "MIB", default_value_t = Recipe::default().bucket_mib, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(super) bucket_mib: u32,
     /// Be this rank of a benchmark: only used by the benchmark itself

@@ -3,8 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::declare::Declaration;
-use crate::layer::{Bottleneck, C3k, Conv, concatenate};
-use crate::native;
+use crate::layer::{Bottleneck, C3k, Conv, concatenate, with_second_half};
 use crate::onnx::{Graph, Map};
 use crate::pass::Pass;
 use crate::table::{Inner, Shortcut};
@@ -95,15 +94,8 @@ impl C2f {
     /// # Shapes
     /// `[B, in, H, W]` to `[B, out, H, W]`
     pub(crate) fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
-        let halves = self.split.forward(x, pass);
-        // The join reads both halves, so they stay together where it makes no difference; only the second is cut out.
-        let (mut parts, mut last) = if native::keeps_graphs(&halves.device()) {
-            let [first, second] = native::halves(halves);
-            (vec![first, second.clone()], second)
-        } else {
-            let second = halves.clone().slice_dim(1, self.hidden..2 * self.hidden);
-            (vec![halves], second)
-        };
+        // The join reads both halves, the blocks the second.
+        let (mut parts, mut last) = with_second_half(self.split.forward(x, pass));
         for block in &self.blocks {
             last = match block {
                 InnerBlock::Bottleneck(block) => block.forward(last, pass),

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::softmax};
 
 use crate::declare::Declaration;
-use crate::layer::{Conv, concatenate};
+use crate::layer::{Conv, concatenate, halves};
 use crate::onnx::{Graph, Map, Setting};
 use crate::pass::Pass;
 
@@ -46,9 +46,7 @@ impl C2psa {
     /// # Shapes
     /// `[B, channels, H, W]` to the same
     pub(crate) fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
-        let halves = self.split.forward(x, pass);
-        let kept = halves.clone().slice_dim(1, 0..self.hidden);
-        let mut attended = halves.slice_dim(1, self.hidden..2 * self.hidden);
+        let [kept, mut attended] = halves(self.split.forward(x, pass));
         for block in &self.blocks {
             attended = block.forward(attended, pass);
         }

@@ -19,7 +19,7 @@ pub(crate) use c2psa::C2psa;
 pub(crate) use c3k::C3k;
 pub(crate) use conv::{Conv, Projection};
 pub(crate) use detect::Detect;
-pub(crate) use resample::{concatenate, export_upsample, upsample};
+pub(crate) use resample::{concatenate, export_upsample, halves, upsample, with_second_half};
 pub(crate) use sppf::Sppf;
 
 #[cfg(doc)]

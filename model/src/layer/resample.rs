@@ -6,6 +6,7 @@ use burn::tensor::{
     ops::{InterpolateMode, InterpolateOptions},
 };
 
+use crate::native;
 use crate::onnx::{Graph, Map, Setting};
 
 /// Returns the tensors side by side along the channels.
@@ -14,6 +15,33 @@ use crate::onnx::{Graph, Map, Setting};
 /// `[B, c_i, H, W]` to `[B, sum of c_i, H, W]`
 pub(crate) fn concatenate(parts: Vec<Tensor<4>>) -> Tensor<4> {
     Tensor::cat(parts, 1)
+}
+
+/// Returns the two halves of the map's channels.
+///
+/// # Shapes
+/// `[B, 2 c, H, W]` to two of `[B, c, H, W]`
+pub(crate) fn halves(x: Tensor<4>) -> [Tensor<4>; 2] {
+    if native::keeps_graphs(&x.device()) {
+        return native::halves(x);
+    }
+    let half = x.dims()[1] / 2;
+    [x.clone().slice_dim(1, 0..half), x.slice_dim(1, half..2 * half)]
+}
+
+/// Returns the map, in parts to be concatenated, and the second half of its channels.
+///
+/// # Shapes
+/// `[B, 2 c, H, W]` to `[B, c, H, W]`
+pub(crate) fn with_second_half(x: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
+    if native::keeps_graphs(&x.device()) {
+        let [first, second] = native::halves(x);
+        return (vec![first, second.clone()], second);
+    }
+    // In burn's graph a slice costs a pass over the whole map on the way back: one is enough.
+    let channels = x.dims()[1];
+    let second = x.clone().slice_dim(1, channels / 2..channels);
+    (vec![x], second)
 }
 
 /// Returns the map at twice its height and width, nearest neighbour.

@@ -15,4 +15,4 @@ mod implementation;
 #[path = "tch.rs"]
 mod implementation;
 
-pub(crate) use implementation::{Gradient, Node, backward, halves, keeps_graphs};
+pub(crate) use implementation::{Gradient, Node, backward, halves, keeps_graphs, upload};

@@ -15,6 +15,15 @@ pub(crate) fn keeps_graphs(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::LibTorch(_))
 }
 
+/// Brings values to a device that keeps graphs; to the CPU by one copy.
+pub(crate) fn upload(values: &[f32], device: &Device) -> Tensor<1> {
+    let DispatchDevice::LibTorch(device) = device.as_dispatch() else {
+        unreachable!("not a device of libtorch")
+    };
+    let there = Raw::from_slice(values).to_device((*device).into());
+    Tensor::from_primitive::<LibTorch>(TchTensor::new(there))
+}
+
 /// A place in a graph: a leaf, or where a piece of the graph ends. As long as it is there, nobody overwrites its values.
 #[derive(Debug)]
 pub(crate) struct Node(TchTensor);

@@ -140,7 +140,7 @@ pub struct Recipe {
     pub ema_tau: f64,
     /// Steps in a row with a gradient that is not finite after which the run fails.
     pub nonfinite_max: u32,
-    /// Size of a gradient bucket in MiB.
+    /// Size of the largest gradient buckets in MiB.
     pub bucket_mib: u32,
     /// How gradients are added up.
     pub sum: SumKind,
@@ -250,7 +250,7 @@ impl Recipe {
         })
     }
 
-    /// Size of a gradient bucket in bytes.
+    /// Size of the largest gradient buckets in bytes.
     pub fn bucket_bytes(&self) -> usize {
         (self.bucket_mib as usize) << 20
     }

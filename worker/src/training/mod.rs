@@ -410,8 +410,10 @@ impl<'a> Training<'a> {
         if !norm.is_finite() || !are_statistics_finite || totals.magnitudes.contains(&NOT_FINITE) {
             return self.skip(step, totals);
         }
-        let clipped = f64::min(1.0, self.parts.recipe.clip_norm / norm);
-        scale_all(self.sum.gradient_mut(), (mean * clipped) as f32);
+        scale_all(
+            self.sum.gradient_mut(),
+            (mean * clipped(norm, self.parts.recipe.clip_norm)) as f32,
+        );
         let state = &mut *self.state;
         let held = state.hold(self.parts.learner.frozen());
         state.nonfinite_run = 0;
@@ -500,6 +502,11 @@ fn scale_all(values: &mut [f32], factor: f32) {
     }
 }
 
+/// Returns by how much a gradient of norm `norm` is scaled so that it is no longer than `limit`.
+fn clipped(norm: f64, limit: f64) -> f64 {
+    if norm > limit { limit / norm } else { 1.0 }
+}
+
 /// Returns the Euclidean norm over all values, summed in `f64` in an order that is always the same: as many sums as a processor keeps
 /// going at once.
 fn global_norm(gradient: &[f32]) -> f64 {
@@ -565,3 +572,23 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// So many samples are named; a slot may have sixteen.
 const SAMPLES_SHOWN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_norm_counts_every_value() {
+        let values: Vec<f32> = (1..=2 * LANES as u16 + 3).map(f32::from).collect();
+        let plain: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+        assert!((global_norm(&values) - plain.sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn only_what_is_longer_than_the_limit_is_clipped() {
+        assert_eq!(clipped(20.0, 10.0), 0.5);
+        for norm in [0.0, 9.0, 10.0] {
+            assert_eq!(clipped(norm, 10.0), 1.0);
+        }
+    }
+}

@@ -90,8 +90,9 @@ impl Places {
 
 /// Returns what each checksum covers of `covered` values: the bucket in which they travel, with the checksums behind them.
 fn covered_by_checks(covered: usize, bucket_len: usize) -> Vec<Range<usize>> {
+    assert!(bucket_len > 1, "a bucket must hold more than its checksum");
     let mut checks = 0;
-    // A longer vector has as many buckets or more, so this ends.
+    // So many checksums more make fewer buckets more, so this ends.
     loop {
         let buckets = Buckets::new(covered + checks, bucket_len);
         if buckets.count() == checks {
@@ -125,3 +126,22 @@ pub(super) const CONTROL_LANES: usize = 4;
 
 /// Magnitudes are bytes.
 const MAGNITUDES_PER_LANE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_checksum_covers_what_travels_in_a_bucket() {
+        for covered in 1..300 {
+            for bucket_len in 2..40 {
+                let ranges = covered_by_checks(covered, bucket_len);
+                let travelling = Buckets::new(covered + ranges.len(), bucket_len);
+                assert_eq!(ranges.len(), travelling.count());
+                for (range, bucket) in ranges.iter().zip(travelling.iter()) {
+                    assert_eq!(*range, bucket.start.min(covered)..bucket.end.min(covered));
+                }
+            }
+        }
+    }
+}
