@@ -122,26 +122,16 @@ impl Buckets {
 
     /// The number of buckets that lie within the first `values` values.
     pub fn within(&self, values: usize) -> usize {
-        // Buckets up to the whole ones are found by a division, the few behind them by looking.
-        let first = (values / self.bucket_len).min(self.whole);
-        first
-            + (first..self.count())
-                .take_while(|&bucket| self.range(bucket).end <= values)
-                .count()
+        self.iter().take_while(|bucket| bucket.end <= values).count()
     }
 
     /// Where a bucket starts; the vector's end for those beyond the last.
     fn start(&self, bucket: usize) -> usize {
-        if bucket >= self.count() {
-            return self.len;
-        }
-        let whole = bucket.min(self.whole) * self.bucket_len;
-        let halvings = bucket.saturating_sub(self.whole);
         let rest = self.len - self.whole * self.bucket_len;
-        if halvings == 0 {
-            whole
-        } else {
-            self.len - (rest >> halvings)
+        match bucket.saturating_sub(self.whole) {
+            0 => bucket * self.bucket_len,
+            halvings if halvings <= self.halvings => self.len - (rest >> halvings),
+            _ => self.len,
         }
     }
 }

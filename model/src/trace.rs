@@ -136,8 +136,6 @@ pub(crate) struct Recorder {
     read: Vec<Vec<usize>>,
     /// Of the piece on the way.
     parameters: Vec<(usize, Node)>,
-    /// How many values these have.
-    values: usize,
     held: Vec<Tensor<4>>,
 }
 
@@ -149,7 +147,6 @@ impl Recorder {
         position: usize,
         x: &Tensor<4>,
     ) -> Tensor<D> {
-        self.values += parameter.shape().num_elements();
         let (parameter, leaf) = Node::leaf(parameter);
         self.parameters.push((position, leaf));
         self.held.push(x.clone());
@@ -169,8 +166,8 @@ impl Recorder {
     ) -> Tensor<4> {
         self.rows.resize_with(row + 1, || None);
         self.read.resize_with(row + 1, Vec::new);
-        let may_go_on = readers == Readers::Next && self.values < PIECE_VALUES_MIN;
-        if self.parameters.is_empty() || may_go_on {
+        let values: usize = self.parameters.iter().map(|(_, leaf)| leaf.len()).sum();
+        if values == 0 || readers == Readers::Next && values < PIECE_VALUES_MIN {
             // A part of the piece that reads it.
             self.read[row] = self.rows_read(inputs);
             return output;
@@ -208,7 +205,6 @@ impl Recorder {
     }
 
     fn piece(&mut self, inputs: &[usize], ends: Vec<Node>) -> Piece {
-        self.values = 0;
         Piece {
             inputs: self.rows_read(inputs),
             parameters: std::mem::take(&mut self.parameters),

@@ -41,6 +41,11 @@ impl Node {
         (Tensor::from_primitive::<LibTorch>(leaf.clone()), Self(leaf))
     }
 
+    /// Returns the number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.0.tensor.numel()
+    }
+
     /// Returns the same values outside the graph, and where they are inside.
     pub(crate) fn end<const D: usize>(values: Tensor<D>) -> (Tensor<D>, Self) {
         let inside = primitive(values);

@@ -10,6 +10,7 @@
 //!
 //! Calling order: [`Training::new`], then [`Training::run`] once, where blocking is allowed.
 
+mod clip;
 pub mod epoch;
 pub mod fixed_point;
 mod halved;
@@ -36,6 +37,7 @@ use proto::{Activity, Recipe, SumKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{debug, info, warn};
 
+use self::clip::{clipped, global_norm, scale_all};
 use self::fixed_point::NOT_FINITE;
 use self::learner::{Learner, Slot};
 use self::optimizer::Inputs;
@@ -496,33 +498,6 @@ async fn before<T>(exchange: impl Future<Output = T>, compute: impl FnOnce()) ->
     exchange.await
 }
 
-fn scale_all(values: &mut [f32], factor: f32) {
-    for value in values {
-        *value *= factor;
-    }
-}
-
-/// Returns by how much a gradient of norm `norm` is scaled so that it is no longer than `limit`.
-fn clipped(norm: f64, limit: f64) -> f64 {
-    if norm > limit { limit / norm } else { 1.0 }
-}
-
-/// Returns the Euclidean norm over all values, summed in `f64` in an order that is always the same: as many sums as a processor keeps
-/// going at once.
-fn global_norm(gradient: &[f32]) -> f64 {
-    let mut sums = [0.0_f64; LANES];
-    let (whole, rest) = gradient.as_chunks::<LANES>();
-    for values in whole {
-        for (sum, &value) in sums.iter_mut().zip(values) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    for (sum, &value) in sums.iter_mut().zip(rest) {
-        *sum += f64::from(value) * f64::from(value);
-    }
-    sums.iter().sum::<f64>().sqrt()
-}
-
 /// Returns the name of the first tensor with a value that is not finite: by its magnitude for exact sums, whose
 /// values are then not decoded, by its values otherwise.
 fn first_not_finite(layout: &Layout, gradient: &[f32], magnitudes: &[u8]) -> String {
@@ -561,9 +536,6 @@ fn samples_of(step: &StepPlan, slots: &[u32]) -> String {
     format!("samples {}{more}", names.join(", "))
 }
 
-/// Sums of a norm that go on side by side.
-const LANES: usize = 16;
-
 /// Momentum of the running BatchNorm statistics in the published YOLO models.
 const BATCH_NORM_MOMENTUM: f32 = 0.03;
 
@@ -572,23 +544,3 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// So many samples are named; a slot may have sixteen.
 const SAMPLES_SHOWN: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_norm_counts_every_value() {
-        let values: Vec<f32> = (1..=2 * LANES as u16 + 3).map(f32::from).collect();
-        let plain: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
-        assert!((global_norm(&values) - plain.sqrt()).abs() < 1e-9);
-    }
-
-    #[test]
-    fn only_what_is_longer_than_the_limit_is_clipped() {
-        assert_eq!(clipped(20.0, 10.0), 0.5);
-        for norm in [0.0, 9.0, 10.0] {
-            assert_eq!(clipped(norm, 10.0), 1.0);
-        }
-    }
-}
