@@ -44,7 +44,9 @@ use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
 use model::yolo::MAX_STRIDE;
 
-/// Buffers of segments are a megabyte, and glibc's allocator would take each from the system anew.
+/// Buffers of segments are a megabyte, and glibc's allocator would take each from the system anew. Where libtorch computes, it is
+/// told not to, and what one of them has freed is there for the other.
+#[cfg(not(all(feature = "tch", target_env = "gnu")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

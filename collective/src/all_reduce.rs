@@ -28,6 +28,8 @@ use crate::segment::Segment;
 pub struct AllReduce<'a, R: Reduction> {
     fence: Fence,
     values: &'a mut [R::Element],
+    /// The first so many of them.
+    travelling: usize,
     pool: &'a mut PayloadPool,
     progress: Progress<BucketChunks>,
     /// Whole sums that are to be passed on, in link order. Never more than the segments of one chunk when
@@ -50,13 +52,45 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         sizes: PieceSizes,
         pool: &'a mut PayloadPool,
     ) -> Self {
+        let travelling = values.len();
+        Self::of_first(travelling, group, operation, values, sizes, pool)
+    }
+
+    /// The same of the first `travelling` of values that are not all there yet: no bucket travels before it is
+    /// [released](Self::release), and the other values never do.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn held(
+        group: &Group,
+        operation: OperationId,
+        values: &'a mut [R::Element],
+        travelling: usize,
+        sizes: PieceSizes,
+        pool: &'a mut PayloadPool,
+    ) -> Self {
+        let mut all_reduce = Self::of_first(travelling, group, operation, values, sizes, pool);
+        all_reduce.progress.hold();
+        all_reduce
+    }
+
+    fn of_first(
+        travelling: usize,
+        group: &Group,
+        operation: OperationId,
+        values: &'a mut [R::Element],
+        sizes: PieceSizes,
+        pool: &'a mut PayloadPool,
+    ) -> Self {
         let world_size = group.world_size();
-        let buckets = Buckets::new(values.len(), sizes.bucket_bytes() / R::WIRE_BYTES);
+        let buckets = Buckets::new(travelling, sizes.bucket_bytes() / R::WIRE_BYTES);
         let chunks = BucketChunks { buckets, world_size };
         let schedule = Schedule::new(chunks, world_size, sizes.segment_bytes() / R::WIRE_BYTES);
         Self {
             fence: Fence::new(group, operation),
             values,
+            travelling,
             pool,
             progress: Progress::start(&schedule, group.rank()),
             finished: VecDeque::new(),
@@ -65,17 +99,10 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         }
     }
 
-    /// The same, for values that are not all there yet: no bucket travels before it is [released](Self::release).
-    #[must_use]
-    pub fn held(mut self) -> Self {
-        self.progress.hold();
-        self
-    }
-
-    /// Lets the first values travel, as many whole buckets as there are among `ready` of them; all when that is all.
+    /// Lets the first values travel, as many whole buckets as there are among `ready` of them; all that travel when these are.
     /// They must not be changed any more.
     pub fn release(&mut self, ready: usize) {
-        let whole = if ready >= self.values.len() {
+        let whole = if ready >= self.travelling {
             u32::MAX
         } else {
             // Invariant: `Buckets::new` keeps bucket numbers within 32 bits.

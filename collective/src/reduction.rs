@@ -1,11 +1,13 @@
 //! How received bytes are added to values: a reduction is a type, and the ring does not care which.
 //!
 //! Each function is one loop over a slice and the received bytes side by side, without bounds checks in it or
-//! demands on alignment, so that the compiler turns it into SIMD loads, adds and stores.
+//! demands on alignment, so that the compiler turns it into SIMD loads, adds and stores: once for each generation of
+//! processors, of which the program takes the newest that it finds itself on.
 
 use std::fmt;
 
 use bytes::BytesMut;
+use multiversion::multiversion;
 
 /// A kind of number, how it travels, and how two of them become one.
 pub trait Reduction {
@@ -89,12 +91,19 @@ impl Reduction for Bf16Sum {
     }
 
     fn encode(values: &[f32], into: &mut BytesMut) {
-        let start = into.len();
-        into.resize(start + values.len() * Self::WIRE_BYTES, 0);
-        let (words, _) = into[start..].as_chunks_mut();
-        for (word, value) in words.iter_mut().zip(values) {
-            *word = narrowed(*value);
+        // A part at a time in the nearest cache: the buffer need not be filled with zeros first.
+        let mut words = [[0; Self::WIRE_BYTES]; 1024];
+        for values in values.chunks(words.len()) {
+            narrow(values, &mut words);
+            into.extend_from_slice(words[..values.len()].as_flattened());
         }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn narrow(values: &[f32], words: &mut [[u8; 2]]) {
+    for (word, value) in words.iter_mut().zip(values) {
+        *word = narrowed(*value);
     }
 }
 
@@ -146,6 +155,7 @@ impl Reduction for I32Sum {
 }
 
 /// Meets each value with its encoding; there must be as many of both.
+#[multiversion(targets = "simd")]
 fn for_each<T, const BYTES: usize>(into: &mut [T], bytes: &[u8], meet: impl Fn(&mut T, [u8; BYTES])) {
     let (words, rest) = bytes.as_chunks();
     assert!(

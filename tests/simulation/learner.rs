@@ -8,12 +8,12 @@ use model::layout::{FlatState, Group, Initial, Layout, TensorSpec};
 use proto::{DatasetCard, Fingerprint, ModelCard, Recipe};
 use worker::compute::{Cards, Desk, Engine, Opened, work};
 use worker::prepare::plan_config;
+use worker::training::feed::Contribution;
 use worker::training::learner::{Learner, Slot};
 use worker::training::records::Evaluation;
 use worker::training::schedule::Schedule;
 use worker::training::source::{SlotBatches, SlotJobs, Source, ValBatches};
 use worker::training::state::State;
-use worker::training::sum::Contribution;
 
 use crate::history::{Fact, History};
 
@@ -64,6 +64,7 @@ async fn compute(recipe: Recipe, mut bowl: Bowl, desk: Desk) {
         schedule: &schedule,
         source: &Numbers,
         learner: &mut bowl,
+        threads: NonZeroUsize::MIN,
     };
     work(opened, state, desk).await;
 }

@@ -154,13 +154,15 @@ const RUNTIME_THREADS_MAX: usize = 8;
 /// Between two operators OpenMP's threads spin unless they are to be passive. Two workers of one machine then keep each other from
 /// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back
 /// to the system, which fills them with zeros when it hands them out for the next operation; here it keeps them, in one heap for
-/// all threads, up to the largest size that every version of it takes. So does our own allocator, for longer than a step.
-const LIBTORCH_ENVIRONMENT: [(&str, &str); 5] = [
+/// all threads, up to the largest size that every version of it takes, and takes more 64 MiB at a time. Without bins for small blocks
+/// freed last, it need not empty them at each large block.
+const LIBTORCH_ENVIRONMENT: [(&str, &str); 6] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
-    ("MIMALLOC_PURGE_DELAY", "10000"),
+    ("MALLOC_TOP_PAD_", "67108864"),
+    ("GLIBC_TUNABLES", "glibc.malloc.mxfast=0"),
 ];
 
 /// Returns what a process that computes with libtorch is to be told by its environment, and is not yet.

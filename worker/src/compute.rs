@@ -157,6 +157,7 @@ fn compute(recipe: &Recipe, host: &HostOptions, runtime: &Handle, desk: Desk) ->
         schedule: &prepared.schedule,
         source: &prepared.source,
         learner: &mut prepared.learner,
+        threads: host.thread_count(),
     };
     runtime.block_on(work(opened, prepared.initial, desk));
     Ok(())
@@ -176,6 +177,8 @@ pub struct Opened<'a> {
     pub source: &'a dyn Source,
     /// What computes.
     pub learner: &'a mut dyn Learner,
+    /// Threads of this process.
+    pub threads: NonZeroUsize,
 }
 
 /// Takes one place after the other and trains in it, from `state` on, until nobody offers a place any more.
@@ -198,6 +201,7 @@ pub async fn work(opened: Opened<'_>, mut state: State, mut desk: Desk) {
             schedule: opened.schedule,
             source: opened.source,
             learner: &mut *opened.learner,
+            threads: opened.threads,
             ring: Ring::new(
                 place.group,
                 place.links,

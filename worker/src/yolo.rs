@@ -19,9 +19,9 @@ use model::target::Target;
 use model::weights::{self, Metadata};
 use model::yolo::{Forward, Yolo};
 
+use crate::training::feed::Contribution;
 use crate::training::learner::{Learner, Slot};
 use crate::training::records::Evaluation;
-use crate::training::sum::Contribution;
 
 /// A YOLO with what training and validation need beside it.
 pub struct YoloLearner {

@@ -75,7 +75,7 @@ async fn fastest(securities: [Security; 2]) -> Duration {
     let from_b = a.exchange.expect(RUN, NOW, b.member.clone(), Broken::default());
     let from_a = b.exchange.expect(RUN, NOW, a.member.clone(), Broken::default());
     let rings = [ring(&a, &b, from_b), ring(&b, &a, from_a)];
-    let ranks = rings.map(|mut ring| {
+    let ranks = rings.map(|ring| {
         tokio::spawn(async move {
             let mut values = vec![1; VALUES];
             let mut fastest = Duration::MAX;

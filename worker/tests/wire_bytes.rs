@@ -90,7 +90,7 @@ async fn bytes_of_a_sum<R: Reduction<Element: Sync>>(world_size: usize, one: R::
             CancellationToken::new(),
             Broken::default(),
         );
-        let mut ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
+        let ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
         async move {
             for step in 0..SUMS {
                 let mut values = vec![one; VALUES];

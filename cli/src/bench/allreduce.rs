@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use collective::{Bf16Sum, F32Sum, I32Sum, Reduction};
 use proto::{SumKind, WireKind};
 use serde::{Deserialize, Serialize};
+use tokio::spawn;
 use worker::ring::Ring;
 
 use super::ranks::Ranks;
 
 /// Arguments of `bench allreduce`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     ranks: Ranks,
@@ -59,12 +60,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<()> {
     );
     let workers = args.ranks.workers;
     let reports = args.ranks.conduct(async |ring| {
-        let times = match (args.sum, args.wire) {
-            (SumKind::Exact, _) => measure::<I32Sum>(ring, args, 1, workers as i32).await?,
-            (SumKind::F32, WireKind::F32) => measure::<F32Sum>(ring, args, 1.0, workers as f32).await?,
-            (SumKind::F32, WireKind::Bf16) => measure::<Bf16Sum>(ring, args, 1.0, workers as f32).await?,
+        let (ints, floats) = ((1, workers as i32), (1.0, workers as f32));
+        // A task, as in training.
+        let measuring = match (args.sum, args.wire) {
+            (SumKind::Exact, _) => spawn(measure::<I32Sum>(ring, args.clone(), ints)),
+            (SumKind::F32, WireKind::F32) => spawn(measure::<F32Sum>(ring, args.clone(), floats)),
+            (SumKind::F32, WireKind::Bf16) => spawn(measure::<Bf16Sum>(ring, args.clone(), floats)),
         };
-        Ok(report(args, times))
+        Ok(report(args, measuring.await.context("a rank has panicked")??))
     })?;
     let Some([report, ..]) = reports.as_deref() else {
         return Ok(());
@@ -83,10 +86,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<()> {
 
 /// Sums a vector of `one`s to `all` again and again, and returns the times of those sums that count.
 async fn measure<R: Reduction>(
-    mut ring: Ring,
-    args: &Args,
-    one: R::Element,
-    all: R::Element,
+    ring: Ring,
+    args: Args,
+    (one, all): (R::Element, R::Element),
 ) -> anyhow::Result<Vec<Duration>> {
     let warm_up = args.iterations.div_ceil(4);
     let mut times = Vec::new();

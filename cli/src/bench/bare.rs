@@ -30,6 +30,7 @@ pub(super) async fn train(args: &Args, ring: Ring) -> anyhow::Result<Report> {
         schedule: &equipment.schedule,
         source: &MadeUp,
         learner: &mut equipment.learner,
+        threads: args.threads,
         ring,
         replica: Replica {
             generation: group.generation(),

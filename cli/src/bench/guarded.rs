@@ -172,6 +172,7 @@ async fn work_with(args: &Args, mut equipment: Equipment, source: &Clocked, desk
         schedule: &equipment.schedule,
         source,
         learner: &mut equipment.learner,
+        threads: args.threads,
     };
     work(opened, equipment.state, desk).await;
 }

@@ -107,9 +107,9 @@ impl RingLinks {
         }
     }
 
-    /// Waits until the generation was cancelled.
-    pub async fn cancelled(&self) {
-        self.cancelled.cancelled().await;
+    /// Returns what is cancelled when the generation ends.
+    pub fn cancelled(&self) -> CancellationToken {
+        self.cancelled.clone()
     }
 
     /// Checks that the generation goes on: an operation of a ring of one has nobody to hear it from.

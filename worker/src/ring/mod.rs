@@ -14,16 +14,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use collective::{
-    AllGather, AllReduce, CollectiveError, Group, OperationId, PayloadPool, PieceSizes, Reduction,
-    RingOperation,
+    AllGather, AllReduce, CollectiveError, Group, LinkError, OperationId, PayloadPool, PieceSizes, Reduction,
+    RingOperation, Segment,
 };
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
 use self::links::RingLinks;
 use crate::pulse::Pulse;
 
-/// The ring of one generation.
+/// The ring of one generation. Clones are the same ring, so that a task of the runtime can have one: a task wakes up where the
+/// streams are read, another thread would have to be woken for each segment.
+#[derive(Clone)]
 pub struct Ring {
+    group: Group,
+    cancelled: CancellationToken,
+    /// Taken by one operation after the other.
+    ends: Arc<Mutex<Ends>>,
+}
+
+/// What operations move segments by.
+struct Ends {
     group: Group,
     links: RingLinks,
     sizes: PieceSizes,
@@ -37,11 +50,15 @@ impl Ring {
     pub fn new(group: Group, links: RingLinks, sizes: PieceSizes, pulse: Arc<Pulse>) -> Self {
         Self {
             group,
-            links,
-            sizes,
-            pool: PayloadPool::default(),
-            next: OperationId { step: 0, number: 0 },
-            pulse,
+            cancelled: links.cancelled(),
+            ends: Arc::new(Mutex::new(Ends {
+                group,
+                links,
+                sizes,
+                pool: PayloadPool::default(),
+                next: OperationId { step: 0, number: 0 },
+                pulse,
+            })),
         }
     }
 
@@ -54,7 +71,7 @@ impl Ring {
     pub async fn wait_for(&self, other: impl Future<Output = ()>) {
         tokio::select! {
             () = other => {}
-            () = self.links.cancelled() => {}
+            () = self.cancelled.cancelled() => {}
         }
     }
 
@@ -63,37 +80,49 @@ impl Ring {
     /// # Errors
     /// When a neighbour is lost or breaks the protocol; `values` must then be computed anew.
     pub async fn sum<R: Reduction>(
-        &mut self,
+        &self,
         step: u64,
         values: &mut [R::Element],
     ) -> Result<(), CollectiveError> {
-        let operation = self.operation(step);
-        let mut all_reduce = AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool);
-        drive(&mut self.links, &mut all_reduce, &self.pulse).await
+        let ends = &mut *self.ends.lock().await;
+        let operation = ends.operation(step);
+        let mut all_reduce = AllReduce::<R>::new(&ends.group, operation, values, ends.sizes, &mut ends.pool);
+        drive(&mut ends.links, &mut all_reduce, &ends.pulse).await
     }
 
-    /// As [`sum`](Self::sum), of values that come while it is under way. What `arriving` brings goes to `take` with all
-    /// values; it returns how many of the first are final, and changes none of these any more.
+    /// As [`sum`](Self::sum), of the first `travelling` values, which come while it is under way. What `arriving` brings goes to
+    /// `take` with all values; it returns how many of the first are final, and changes none of these any more. The sum ends
+    /// when all that travel are summed and all values are final.
     ///
-    /// When `arriving` ends, or brings `None`, before all are final, the sum ends unfinished: this rank has given up its part.
+    /// When `arriving` ends, or brings `None`, before that, the sum ends unfinished, and `false` is returned: this rank has given
+    /// up its part.
     ///
     /// # Errors
     /// As [`sum`](Self::sum).
     pub async fn sum_arriving<R: Reduction, T>(
-        &mut self,
+        &self,
         step: u64,
+        travelling: usize,
         values: &mut [R::Element],
         arriving: &mut UnboundedReceiver<Option<T>>,
         mut take: impl FnMut(T, &mut [R::Element]) -> usize,
-    ) -> Result<(), CollectiveError> {
-        let operation = self.operation(step);
+    ) -> Result<bool, CollectiveError> {
+        let mut ends = self.ends.lock().await;
+        let operation = ends.operation(step);
+        let Ends {
+            group,
+            links,
+            sizes,
+            pool,
+            pulse,
+            ..
+        } = &mut *ends;
         let all = values.len();
-        let mut all_reduce =
-            AllReduce::<R>::new(&self.group, operation, values, self.sizes, &mut self.pool).held();
+        let mut all_reduce = AllReduce::<R>::held(group, operation, values, travelling, *sizes, pool);
         let mut is_final = false;
         while !is_final {
             while let Some(segment) = all_reduce.next_send() {
-                self.links.send(segment).await?;
+                hand_over(links, segment).await?;
             }
             let can_receive = all_reduce.can_receive();
             tokio::select! {
@@ -101,32 +130,36 @@ impl Ring {
                 biased;
                 arrived = arriving.recv() => {
                     let Some(Some(arrived)) = arrived else {
-                        return Ok(());
+                        return Ok(false);
                     };
                     let ready = take(arrived, all_reduce.values());
                     is_final = ready >= all;
                     all_reduce.release(ready);
                 }
-                segment = self.links.receive(), if can_receive => {
+                segment = links.receive(), if can_receive => {
                     all_reduce.on_segment(segment?)?;
-                    self.pulse.progress();
+                    pulse.progress();
                 }
             }
         }
-        drive(&mut self.links, &mut all_reduce, &self.pulse).await
+        drive(links, &mut all_reduce, pulse).await?;
+        Ok(true)
     }
 
     /// Returns the blobs of all ranks in rank order.
     ///
     /// # Errors
     /// When a neighbour is lost or breaks the protocol, or when the blob is over its size limit.
-    pub async fn gather(&mut self, step: u64, own: Bytes) -> Result<Vec<Bytes>, CollectiveError> {
-        let operation = self.operation(step);
-        let mut all_gather = AllGather::new(&self.group, operation, own, self.sizes)?;
-        drive(&mut self.links, &mut all_gather, &self.pulse).await?;
+    pub async fn gather(&self, step: u64, own: Bytes) -> Result<Vec<Bytes>, CollectiveError> {
+        let ends = &mut *self.ends.lock().await;
+        let operation = ends.operation(step);
+        let mut all_gather = AllGather::new(&ends.group, operation, own, ends.sizes)?;
+        drive(&mut ends.links, &mut all_gather, &ends.pulse).await?;
         Ok(all_gather.into_blobs())
     }
+}
 
+impl Ends {
     /// Returns the id of the next operation; all ranks call in the same order, so all get the same.
     fn operation(&mut self, step: u64) -> OperationId {
         let number = if self.next.step == step {
@@ -142,6 +175,14 @@ impl Ring {
     }
 }
 
+/// Sends a segment, and lets the task that writes it to the stream go first: the right neighbour may have nothing else to do, while
+/// there is more to add up here.
+async fn hand_over(links: &mut RingLinks, segment: Segment) -> Result<(), LinkError> {
+    links.send(segment).await?;
+    yield_now().await;
+    Ok(())
+}
+
 /// Moves the segments of one operation until it is done.
 async fn drive(
     links: &mut RingLinks,
@@ -151,7 +192,7 @@ async fn drive(
     links.check()?;
     loop {
         while let Some(segment) = operation.next_send() {
-            links.send(segment).await?;
+            hand_over(links, segment).await?;
         }
         if operation.is_done() {
             return Ok(());

@@ -1,7 +1,19 @@
 //! The length of a gradient, and what is done when it is too long.
 
+use std::num::NonZeroUsize;
+
+use multiversion::multiversion;
+
+use super::threads::{on_threads, parts_mut};
+
 /// Scales all values.
-pub(super) fn scale_all(values: &mut [f32], factor: f32) {
+pub(super) fn scale_all(values: &mut [f32], factor: f32, threads: NonZeroUsize) {
+    let parts = parts_mut(threads, values).collect();
+    on_threads(threads, parts, |part| part.len(), |part| scale(part, factor));
+}
+
+#[multiversion(targets = "simd")]
+fn scale(values: &mut [f32], factor: f32) {
     for value in values {
         *value *= factor;
     }
@@ -14,6 +26,7 @@ pub(super) fn clipped(norm: f64, limit: f64) -> f64 {
 
 /// Returns the Euclidean norm over all values, summed in `f64` in an order that is always the same: as many sums as a processor keeps
 /// going at once.
+#[multiversion(targets = "simd")]
 pub(super) fn global_norm(gradient: &[f32]) -> f64 {
     let mut sums = [0.0_f64; LANES];
     let (whole, rest) = gradient.as_chunks::<LANES>();

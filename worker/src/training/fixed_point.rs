@@ -15,6 +15,8 @@
 //! `2^(E - 127) <= |v| < 2^(E - 126)`. 0 is a tensor of zeros (or of subnormals, which count as zeros here), 255
 //! one with an infinity or a NaN.
 
+use multiversion::multiversion;
+
 /// Bits of room above the first magnitude of a tensor.
 ///
 /// # Source
@@ -118,6 +120,7 @@ pub fn bits_for(slots: usize) -> u32 {
 }
 
 /// Returns the magnitude of a tensor.
+#[multiversion(targets = "simd")]
 pub fn magnitude(values: &[f32]) -> u8 {
     // Without the sign, the bits of floating-point numbers are ordered as their magnitudes.
     let largest = values
@@ -130,6 +133,7 @@ pub fn magnitude(values: &[f32]) -> u8 {
 ///
 /// # Panics
 /// When the lengths differ. The magnitude of `values` must be at most `exponent`, otherwise sums are wrong.
+#[multiversion(targets = "simd")]
 pub fn add(sums: &mut [i32], values: &[f32], exponent: u8, bits: u32) {
     assert_eq!(sums.len(), values.len(), "sums and values differ in length");
     if exponent == 0 {
@@ -148,6 +152,7 @@ pub fn add(sums: &mut [i32], values: &[f32], exponent: u8, bits: u32) {
 ///
 /// # Panics
 /// When the lengths differ.
+#[multiversion(targets = "simd")]
 pub fn decode(sums: &[i32], values: &mut [f32], exponent: u8, bits: u32) {
     assert_eq!(sums.len(), values.len(), "sums and values differ in length");
     let unscale = if exponent == 0 {
@@ -161,6 +166,7 @@ pub fn decode(sums: &[i32], values: &mut [f32], exponent: u8, bits: u32) {
 }
 
 /// Returns the wrapping sum of some lanes: what ranks put in adds up to what comes out of an all-reduce.
+#[multiversion(targets = "simd")]
 pub fn checksum(lanes: &[i32]) -> i32 {
     lanes.iter().fold(0_i32, |sum, &lane| sum.wrapping_add(lane))
 }

@@ -7,8 +7,8 @@ use model::frozen::Frozen;
 use model::layout::Layout;
 use model::outlet::Outlet;
 
+use super::feed::Contribution;
 use super::records::Evaluation;
-use super::sum::Contribution;
 
 /// A slot to be computed.
 #[derive(Clone, Debug)]

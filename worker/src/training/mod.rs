@@ -10,10 +10,11 @@
 //!
 //! Calling order: [`Training::new`], then [`Training::run`] once, where blocking is allowed.
 
+mod adder;
 mod clip;
 pub mod epoch;
+pub mod feed;
 pub mod fixed_point;
-mod halved;
 mod healing;
 pub mod image;
 pub mod learner;
@@ -25,26 +26,26 @@ pub mod schedule;
 pub mod source;
 pub mod state;
 pub mod sum;
+mod threads;
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::panic::resume_unwind;
-use std::thread;
 
 use collective::CollectiveError;
 use data::{Plan, SlotBatch, StepPlan};
 use model::layout::{Layout, TensorSpec};
 use proto::{Activity, Recipe, SumKind};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::{debug, info, warn};
 
 use self::clip::{clipped, global_norm, scale_all};
+use self::feed::{Arrival, Control, Feed};
 use self::fixed_point::NOT_FINITE;
 use self::learner::{Learner, Slot};
 use self::optimizer::Inputs;
 use self::schedule::{Rates, Schedule};
 use self::source::{SlotBatches, Source};
 use self::state::State;
-use self::sum::{Arrival, Control, Feed, StepSum, Totals, Unsettled};
+use self::sum::{StepSum, Totals, Unsettled};
 use crate::replica::Replica;
 use crate::report::Reporter;
 use crate::ring::Ring;
@@ -143,6 +144,8 @@ pub struct Parts<'a> {
     pub source: &'a dyn Source,
     /// What computes.
     pub learner: &'a mut dyn Learner,
+    /// Threads of this process, for what it does with flat vectors.
+    pub threads: NonZeroUsize,
     /// The peers.
     pub ring: Ring,
     /// Where states come from and go to.
@@ -176,7 +179,7 @@ impl<'a> Training<'a> {
         let layout = parts.learner.layout().clone();
         let recipe = parts.recipe;
         let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes())
-            .travelling_as(recipe.wire, &layout);
+            .travelling_as(recipe.wire);
         Self {
             parts,
             layout,
@@ -300,7 +303,10 @@ impl<'a> Training<'a> {
             }
             self.load_batches(step, own, &mut batches)?;
             self.exchange(step.step, &batches[done..]).await?;
-            match self.sum.settle(step.slots.len(), &self.state.exponents) {
+            match self
+                .sum
+                .settle(step.slots.len(), &self.state.exponents, self.parts.threads)
+            {
                 Ok(totals) => return Ok(totals),
                 Err(unsettled) => reason = self.resolve(step.step, unsettled),
             }
@@ -325,38 +331,32 @@ impl<'a> Training<'a> {
         } = &mut self.parts;
         ring.wait_for(signals.resumed()).await;
         let next = ring.group().generation().0 + 1;
-        let overlaps = ring.group().world_size() > 1;
         // Slots that are computed side by side arrive in any order, and plain sums depend on it: there they are added whole, in
         // the order of the slots.
-        let in_pieces = overlaps && (last.len() == 1 || recipe.sum == SumKind::Exact);
+        let in_pieces = last.len() == 1 || recipe.sum == SumKind::Exact;
         let (feed, arriving) = Feed::new();
-        let compute = move || {
-            let slot = |batch| Slot {
-                batch,
-                outlet: in_pieces.then(|| feed.outlet(batch.slot)),
-            };
-            let slots: Vec<_> = last.iter().map(slot).collect();
-            let contributions = learner.contribute(&slots);
-            reporter.worked();
-            for (batch, contribution) in last.iter().zip(contributions) {
-                feed.tell(Arrival::Slot(batch.slot, contribution));
-            }
-            feed.tell(Arrival::Control(Control {
-                stop: u32::from(signals.is_stopping()),
-                checkpoint: u32::from(signals.is_checkpoint_wanted()),
-                switch: u32::from(signals.next_generation() == next),
-                busy: u32::from(reporter.is_range_under_way()),
-            }));
-        };
         let exchange = self
             .sum
             .exchange(step, last.len(), ring, arriving, &self.state.exponents);
-        let exchanged = if overlaps {
-            beside(exchange, compute).await
-        } else {
-            before(exchange, compute).await
+        let slot = |batch| Slot {
+            batch,
+            outlet: in_pieces.then(|| feed.outlet(batch.slot)),
         };
-        exchanged.map_err(|source| TrainingError::Ring { step, source })
+        let slots: Vec<_> = last.iter().map(slot).collect();
+        let contributions = learner.contribute(&slots);
+        reporter.worked();
+        for (batch, contribution) in last.iter().zip(contributions) {
+            feed.tell(Arrival::Slot(batch.slot, contribution));
+        }
+        feed.tell(Arrival::Control(Control {
+            stop: u32::from(signals.is_stopping()),
+            checkpoint: u32::from(signals.is_checkpoint_wanted()),
+            switch: u32::from(signals.next_generation() == next),
+            busy: u32::from(reporter.is_range_under_way()),
+        }));
+        exchange
+            .await
+            .map_err(|source| TrainingError::Ring { step, source })
     }
 
     /// Waits until the first `count` batches of this rank's share of a step are there.
@@ -415,6 +415,7 @@ impl<'a> Training<'a> {
         scale_all(
             self.sum.gradient_mut(),
             (mean * clipped(norm, self.parts.recipe.clip_norm)) as f32,
+            self.parts.threads,
         );
         let state = &mut *self.state;
         let held = state.hold(self.parts.learner.frozen());
@@ -429,6 +430,7 @@ impl<'a> Training<'a> {
                 rates,
                 update: state.updates,
                 orthogonalise: &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
+                threads: self.parts.threads,
             },
         );
         state.update_running_statistics(
@@ -437,7 +439,11 @@ impl<'a> Training<'a> {
             step.batches(),
             BATCH_NORM_MOMENTUM,
         );
-        state.update_average(self.parts.recipe.ema_decay, self.parts.recipe.ema_tau);
+        state.update_average(
+            self.parts.recipe.ema_decay,
+            self.parts.recipe.ema_tau,
+            self.parts.threads,
+        );
         state.restore(&held);
         state.exponents.settle(step.step, &totals.magnitudes);
         let every = u64::from(self.parts.recipe.hash_every);
@@ -477,25 +483,6 @@ impl<'a> Training<'a> {
         let group = self.parts.ring.group();
         data::shard(items, group.world_size(), group.rank())
     }
-}
-
-/// Lets `exchange` make progress on a thread of its own while `compute` blocks this one. A runtime of one thread, as a
-/// simulation is, has them one after the other.
-async fn beside<T: Send>(exchange: impl Future<Output = T> + Send, compute: impl FnOnce()) -> T {
-    let runtime = Handle::current();
-    if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-        return before(exchange, compute).await;
-    }
-    thread::scope(|scope| {
-        let exchange = scope.spawn(move || runtime.block_on(exchange));
-        compute();
-        exchange.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })
-}
-
-async fn before<T>(exchange: impl Future<Output = T>, compute: impl FnOnce()) -> T {
-    compute();
-    exchange.await
 }
 
 /// Returns the name of the first tensor with a value that is not finite: by its magnitude for exact sums, whose

@@ -1,7 +1,6 @@
 //! The optimizer: SGD with Nesterov momentum, AdamW and MuSGD, as loops over the flat state.
 //!
-//! It runs on the host, after the all-reduce, on every rank alike. A step touches each tensor once, in layout
-//! order, with the learning rate and weight decay of the tensor's group, and knows nothing of devices or ranks. MuSGD leaves
+//! It runs on the host, after the all-reduce, on every rank alike. A step touches each tensor once, with the learning rate and weight decay of the tensor's group, and knows nothing of devices or ranks. MuSGD leaves
 //! one part, the orthogonalised update, to the learner.
 //!
 //! # Source
@@ -9,9 +8,13 @@
 //! AdamW: Loshchilov & Hutter 2019, algorithm 2, with decoupled decay.
 //! MuSGD: Jordan et al. 2024 (Muon) and SGD one after the other, in the proportions that Ultralytics 8.4 takes.
 
-use model::layout::Layout;
+use std::num::NonZeroUsize;
+
+use model::layout::{Layout, TensorSpec};
+use multiversion::multiversion;
 
 use super::schedule::Rates;
+use super::threads::{on_threads, tensors_mut};
 
 /// An optimizer with its settings; the moments it needs live in the state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +43,8 @@ pub struct Inputs<'a> {
     pub update: u64,
     /// For the optimizers that need it.
     pub orthogonalise: &'a Orthogonalise<'a>,
+    /// That it may use.
+    pub threads: NonZeroUsize,
 }
 
 impl Optimizer {
@@ -75,7 +80,8 @@ impl Optimizer {
             gradient,
             rates,
             update,
-            orthogonalise,
+            threads,
+            ..
         } = *inputs;
         assert_eq!(
             parameters.len(),
@@ -84,51 +90,72 @@ impl Optimizer {
         );
         assert_eq!(moments.len(), self.moments(), "moments of another optimizer");
         let class_branch = layout.class_branch();
-        for tensor in &layout.parameters {
-            let range = tensor.range.clone();
-            let lr = if class_branch
-                .as_deref()
-                .is_some_and(|branch| tensor.name.starts_with(branch))
-            {
-                rates.class_lr.of(tensor.group)
-            } else {
-                rates.lr.of(tensor.group)
-            };
-            let decay = rates.weight_decay.of(tensor.group);
-            match (self, &mut *moments) {
-                (Self::Sgd, [velocity]) => sgd(
-                    &mut parameters[range.clone()],
-                    &mut velocity[range.clone()],
-                    &gradient[range],
-                    lr,
-                    decay,
-                    rates.momentum,
-                ),
-                (Self::AdamW { beta1 }, [first, second]) => adamw(
-                    &mut parameters[range.clone()],
-                    &mut first[range.clone()],
-                    &mut second[range.clone()],
-                    &gradient[range],
-                    &AdamStep::new(lr, decay, beta1, update),
-                ),
-                (Self::MuSgd, [velocity, momentum]) => {
-                    let (values, gradient) = (&mut parameters[range.clone()], &gradient[range.clone()]);
-                    if let [rows, rest @ ..] = &*tensor.shape
-                        && !rest.is_empty()
-                    {
-                        let matrix = nesterov_average(&mut momentum[range.clone()], gradient, rates.momentum);
-                        let update = orthogonalise(&matrix, [*rows, rest.iter().product()]);
-                        let step = lr * MUON_PART;
-                        values.iter_mut().zip(&update).for_each(|(p, u)| *p -= step * u);
-                    }
-                    sgd(values, &mut velocity[range], gradient, lr, decay, rates.momentum);
-                }
-                _ => unreachable!("the number of moments was checked"),
+        let lr_of = |tensor: &TensorSpec| match class_branch.as_deref() {
+            Some(branch) if tensor.name.starts_with(branch) => rates.class_lr.of(tensor.group),
+            _ => rates.lr.of(tensor.group),
+        };
+        if let (Self::MuSgd, [_, momentum]) = (self, &mut *moments) {
+            for tensor in &layout.parameters {
+                muon(tensor, parameters, momentum, lr_of(tensor), inputs);
             }
         }
+        let lengths = || layout.parameters.iter().map(|tensor| tensor.range.len());
+        let moments = moments
+            .iter_mut()
+            .map(|moment| tensors_mut(moment, lengths()).into_iter());
+        let mut moments: Vec<_> = moments.collect();
+        let tensors: Vec<_> = (layout.parameters.iter())
+            .zip(tensors_mut(parameters, lengths()))
+            .map(|(tensor, values)| {
+                (
+                    tensor,
+                    values,
+                    moments.iter_mut().filter_map(Iterator::next).collect(),
+                )
+            })
+            .collect();
+        on_threads(
+            threads,
+            tensors,
+            |(tensor, ..)| tensor.range.len(),
+            |(tensor, values, mut moments): (&TensorSpec, &mut [f32], Vec<&mut [f32]>)| {
+                let (gradient, lr) = (&gradient[tensor.range.clone()], lr_of(tensor));
+                let decay = rates.weight_decay.of(tensor.group);
+                match (self, &mut moments[..]) {
+                    (Self::AdamW { beta1 }, [first, second]) => {
+                        adamw(
+                            values,
+                            first,
+                            second,
+                            gradient,
+                            &AdamStep::new(lr, decay, beta1, update),
+                        );
+                    }
+                    (_, [velocity, ..]) => sgd(values, velocity, gradient, lr, decay, rates.momentum),
+                    _ => unreachable!("the number of moments was checked"),
+                }
+            },
+        );
     }
 }
 
+/// Moves a matrix, or the kernel of a convolution, along the orthogonalised average of its gradients.
+fn muon(tensor: &TensorSpec, parameters: &mut [f32], momentum: &mut [f32], lr: f32, inputs: &Inputs<'_>) {
+    let [rows, rest @ ..] = &*tensor.shape else {
+        return;
+    };
+    if rest.is_empty() {
+        return;
+    }
+    let range = tensor.range.clone();
+    let gradient = &inputs.gradient[range.clone()];
+    let matrix = nesterov_average(&mut momentum[range.clone()], gradient, inputs.rates.momentum);
+    let update = (inputs.orthogonalise)(&matrix, [*rows, rest.iter().product()]);
+    let step = lr * MUON_PART;
+    (parameters[range].iter_mut().zip(&update)).for_each(|(p, u)| *p -= step * u);
+}
+
+#[multiversion(targets = "simd")]
 fn sgd(parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32], lr: f32, decay: f32, momentum: f32) {
     for ((p, v), &g) in parameters.iter_mut().zip(velocity).zip(gradient) {
         let g = g + decay * *p;
@@ -168,6 +195,7 @@ impl AdamStep {
     }
 }
 
+#[multiversion(targets = "simd")]
 fn adamw(parameters: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &AdamStep) {
     for (((p, m), v), &g) in parameters.iter_mut().zip(first).zip(second).zip(gradient) {
         *m = step.beta1 * *m + (1.0 - step.beta1) * g;
@@ -186,7 +214,7 @@ const EPSILON: f32 = 1e-8;
 
 #[cfg(test)]
 mod tests {
-    use model::layout::{Group, Initial, TensorSpec};
+    use model::layout::{Group, Initial};
 
     use super::super::schedule::PerGroup;
     use super::*;
@@ -264,6 +292,7 @@ mod tests {
                 rates: &rates,
                 update: 1,
                 orthogonalise: &orthogonalise,
+                threads: NonZeroUsize::MIN,
             },
         );
         // m = 0.1 g; ahead = 0.9 m + 0.1 g = 0.19

@@ -3,19 +3,24 @@
 use std::ops::Range;
 
 use collective::Buckets;
-use model::layout::Layout;
+use model::layout::{Group, Layout};
 use proto::SumKind;
 
 /// Where things lie in the travelling vector: parameters, buffers, records, control word, checksums.
 ///
-/// Parameters lie in reverse, the last layer's first: the backward pass finishes them in this order, and what lies first
-/// travels first.
+/// Kernels lie first, so that they can travel in another form than the rest: they are nearly all of a gradient. Kernels and
+/// other parameters each lie in reverse, the last layer's first: the backward pass finishes them in this order, and what lies
+/// first travels first.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     /// Lanes of the tensors, in layout order: parameters, then buffers.
     pub(super) tensors: Vec<Range<usize>>,
-    /// Number of parameter tensors.
-    pub(super) parameter_tensors: usize,
+    /// Where they lie in gradient and statistics, one behind the other in layout order.
+    pub(super) values: Vec<Range<usize>>,
+    /// Parameter tensors in the order of their lanes.
+    pub(super) in_order: Vec<usize>,
+    /// Values of all kernels.
+    pub(super) kernels: usize,
     /// Values of all parameters.
     pub(super) parameters: usize,
     tensors_end: usize,
@@ -28,18 +33,31 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(kind: SumKind, layout: &Layout, slots: usize, bucket_bytes: usize) -> Self {
         let parameters = layout.parameters_len();
-        let in_reverse = (layout.parameters.iter())
-            .map(|tensor| parameters - tensor.range.end..parameters - tensor.range.start);
         let behind = (layout.buffers.iter())
             .map(|tensor| tensor.range.start + parameters..tensor.range.end + parameters);
-        let tensors: Vec<_> = in_reverse.chain(behind).collect();
+        let values: Vec<_> = (layout.parameters.iter().map(|tensor| tensor.range.clone()))
+            .chain(behind)
+            .collect();
+        let is_kernel = |tensor: &usize| layout.parameters[*tensor].group == Group::Decay;
+        let (kernels, rest): (Vec<_>, Vec<_>) = (0..layout.parameters.len()).rev().partition(is_kernel);
+        let in_order = [&kernels[..], &rest].concat();
+        // Buffers lie where their values do: behind all parameters.
+        let mut tensors = values.clone();
+        let mut end = 0;
+        for &tensor in &in_order {
+            let start = end;
+            end += values[tensor].len();
+            tensors[tensor] = start..end;
+        }
         let record_lanes = match kind {
             SumKind::Exact => NUMBERS + tensors.len().div_ceil(MAGNITUDES_PER_LANE),
             SumKind::F32 => NUMBERS,
         };
         let mut places = Self {
+            kernels: kernels.iter().map(|&tensor| values[tensor].len()).sum(),
             tensors,
-            parameter_tensors: layout.parameters.len(),
+            values,
+            in_order,
             parameters,
             tensors_end: parameters + layout.buffers_len(),
             slots,
@@ -54,16 +72,6 @@ impl Places {
 
     pub(super) fn tensors_end(&self) -> usize {
         self.tensors_end
-    }
-
-    /// Where a tensor lies in gradient and statistics, one behind the other in layout order.
-    pub(super) fn values(&self, tensor: usize) -> Range<usize> {
-        let lanes = self.tensors[tensor].clone();
-        if tensor < self.parameter_tensors {
-            self.parameters - lanes.end..self.parameters - lanes.start
-        } else {
-            lanes
-        }
     }
 
     pub(super) fn record(&self, slot: usize) -> Range<usize> {

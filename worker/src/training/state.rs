@@ -3,12 +3,16 @@
 //! Everything that training changes is here, in layout order, on the host: a copy of it is a replica, a hash of
 //! it is an identity, a range of it is a shard. The step number is also the data cursor.
 
+use std::num::NonZeroUsize;
+
 use model::frozen::Frozen;
 use model::layout::FlatState;
+use multiversion::multiversion;
 use proto::{Fingerprint, StateHash};
 use sha2::{Digest, Sha256};
 
 use super::fixed_point::Exponents;
+use super::threads::{on_threads, parts, parts_mut};
 
 /// The whole training state of a rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,9 +175,15 @@ impl State {
     /// Moves the average towards the current parameters and buffers.
     ///
     /// The decay ramps up as `decay * (1 - exp(-updates / tau))`, so that early averages follow quickly.
-    pub fn update_average(&mut self, decay: f64, tau: f64) {
+    pub fn update_average(&mut self, decay: f64, tau: f64, threads: NonZeroUsize) {
         let decay = (decay * (1.0 - (-(self.updates as f64) / tau).exp())) as f32;
-        average(&mut self.ema_parameters, &self.parameters, decay);
+        let parameters = parts_mut(threads, &mut self.ema_parameters).zip(parts(threads, &self.parameters));
+        on_threads(
+            threads,
+            parameters.collect(),
+            |(ema, _)| ema.len(),
+            |(ema, current)| average(ema, current, decay),
+        );
         average(&mut self.ema_buffers, &self.buffers, decay);
     }
 
@@ -208,6 +218,7 @@ fn digest(hasher: Sha256) -> Fingerprint {
     Fingerprint::from(<[u8; 32]>::from(hasher.finalize()))
 }
 
+#[multiversion(targets = "simd")]
 fn average(ema: &mut [f32], current: &[f32], decay: f32) {
     for (ema, &current) in ema.iter_mut().zip(current) {
         *ema = decay * *ema + (1.0 - decay) * current;
@@ -267,7 +278,7 @@ mod tests {
         state.parameters = vec![7.0, 8.0];
         state.updates = 5;
         state.update_running_statistics(&[6.0, 9.0], 3, 1, 0.03);
-        state.update_average(0.9, 2.0);
+        state.update_average(0.9, 2.0, NonZeroUsize::MIN);
         state.restore(&held);
         assert_eq!(state.parameters, [1.0, 8.0]);
         assert_eq!(state.ema_parameters[0], 1.0);
@@ -282,7 +293,7 @@ mod tests {
         let mut state = state();
         state.parameters = vec![3.0, 2.0];
         state.updates = 1;
-        state.update_average(0.9999, 2000.0);
+        state.update_average(0.9999, 2000.0, NonZeroUsize::MIN);
         let decay = 0.9999 * (1.0 - (-1.0_f64 / 2000.0).exp());
         assert!((f64::from(state.ema_parameters[0]) - (decay + (1.0 - decay) * 3.0)).abs() < 1e-6);
     }

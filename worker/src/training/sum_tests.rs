@@ -7,6 +7,7 @@ use collective::{Buckets, Generation, Group, PieceSizes};
 use futures_util::future::join_all;
 use model::layout::{Group as TensorGroup, Initial, TensorSpec};
 
+use super::super::feed::Feed;
 use super::*;
 use crate::ring::links::RingLinks;
 
@@ -63,24 +64,26 @@ fn summed_over(kind: SumKind, wire: WireKind, deal: &[&[u32]]) -> Vec<(Totals, V
             .enumerate()
             .map(|(rank, (links, own))| async move {
                 let group = Group::new(Generation(1), rank, deal.len()).unwrap();
-                // The first bucket is the bias, and travels before the kernel is there.
+                // The first buckets are of the kernel, and travel before the bias is there.
                 let sizes = PieceSizes::new(8, 8).unwrap();
-                let mut ring = Ring::new(group, links, sizes, Arc::default());
-                let mut sum = StepSum::new(kind, &layout(), 6, 8).travelling_as(wire, &layout());
+                let ring = Ring::new(group, links, sizes, Arc::default());
+                let mut sum = StepSum::new(kind, &layout(), 6, 8).travelling_as(wire);
                 // The last two slots arrive in pieces, as from two backward passes at the same time.
                 let (before, last) = own.split_at(own.len().saturating_sub(2));
                 for &index in before {
                     sum.add(index, &slot(index), &fitting_exponents());
                 }
-                exchange(&mut sum, &mut ring, pieces(last), &fitting_exponents()).await;
-                let totals = sum.settle(slots, &fitting_exponents()).unwrap();
+                exchange(&mut sum, &ring, pieces(last), &fitting_exponents()).await;
+                let totals = sum
+                    .settle(slots, &fitting_exponents(), NonZeroUsize::MIN)
+                    .unwrap();
                 (totals, sum.gradient().to_vec(), sum.statistics().to_vec())
             });
         join_all(ranks).await
     })
 }
 
-/// Cuts up slots, whose biases are finished before their kernels.
+/// Cuts up slots, whose kernels are finished before their biases.
 fn pieces(indices: &[u32]) -> Vec<Arrival> {
     let gradient = |tensor: usize, range: Range<usize>| {
         indices.iter().map(move |&index| Arrival::Gradient {
@@ -99,10 +102,10 @@ fn pieces(indices: &[u32]) -> Vec<Arrival> {
             },
         )
     });
-    gradient(1, 5..7).chain(gradient(0, 0..5)).chain(rest).collect()
+    gradient(0, 0..5).chain(gradient(1, 5..7)).chain(rest).collect()
 }
 
-async fn exchange(sum: &mut StepSum, ring: &mut Ring, arrivals: Vec<Arrival>, exponents: &Exponents) {
+async fn exchange(sum: &mut StepSum, ring: &Ring, arrivals: Vec<Arrival>, exponents: &Exponents) {
     let slots = arrivals
         .iter()
         .filter(|arrival| matches!(arrival, Arrival::Slot(..)))
@@ -183,7 +186,7 @@ fn values_that_do_not_fit_are_reported_with_their_magnitudes() {
     sum.add(0, &slot(0), &exponents);
     sum.add(1, &slot(1), &exponents);
     seal(&mut sum);
-    let Err(Unsettled::DoesNotFit { magnitudes }) = sum.settle(2, &exponents) else {
+    let Err(Unsettled::DoesNotFit { magnitudes }) = sum.settle(2, &exponents, NonZeroUsize::MIN) else {
         panic!("the bias has no exponent yet");
     };
     let largest = |range: Range<usize>| {
@@ -204,7 +207,7 @@ fn a_value_that_is_not_finite_settles_with_its_magnitude() {
     let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 64);
     sum.add(0, &bad, &fitting_exponents());
     seal(&mut sum);
-    let totals = sum.settle(1, &fitting_exponents()).unwrap();
+    let totals = sum.settle(1, &fitting_exponents(), NonZeroUsize::MIN).unwrap();
     assert_eq!(totals.magnitudes[1], NOT_FINITE);
 }
 
@@ -222,7 +225,7 @@ fn a_damaged_sum_names_its_bucket() {
         let mut buckets = Buckets::new(sum.places.length(), 4).iter();
         let bucket = buckets.position(|bucket| bucket.contains(&lane)).unwrap();
         let expected = Err(Unsettled::Damaged { bucket });
-        assert_eq!(sum.settle(1, &fitting_exponents()), expected);
+        assert_eq!(sum.settle(1, &fitting_exponents(), NonZeroUsize::MIN), expected);
     }
 }
 
@@ -246,13 +249,13 @@ fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
         all.extend(arrivals);
         let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
         alone(&mut sum, all);
-        sum.settle(1, &fitting_exponents()).unwrap();
+        sum.settle(1, &fitting_exponents(), NonZeroUsize::MIN).unwrap();
         (sum.gradient().to_vec(), sum.statistics().to_vec())
     };
     let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
     sum.add(0, &slot(0), &fitting_exponents());
     seal(&mut sum);
-    sum.settle(1, &fitting_exponents()).unwrap();
+    sum.settle(1, &fitting_exponents(), NonZeroUsize::MIN).unwrap();
     let expected = (sum.gradient().to_vec(), sum.statistics().to_vec());
     assert_eq!(whole(&[0, 1]), expected);
     assert_eq!(whole(&[1, 0]), expected);
@@ -262,23 +265,23 @@ fn a_slot_in_pieces_is_the_slot_in_whatever_order_they_come() {
 fn a_tensor_is_final_when_it_has_arrived_of_all_slots() {
     let mut sum = StepSum::new(SumKind::Exact, &layout(), 2, 8);
     let exponents = fitting_exponents();
-    let (mut adder, lanes) = sum.adder(2, &exponents);
-    let Lanes::Exact(lanes) = lanes else {
+    let mut adder = sum.adder(2, &exponents);
+    let Lanes::Exact(lanes) = &mut sum.lanes else {
         unreachable!("an exact sum")
     };
     let mut arrivals = pieces(&[0, 1]).into_iter();
     let mut ready = || adder.take(arrivals.next().unwrap(), lanes);
-    // Both biases, both kernels; the rest is final with the control word.
-    assert_eq!([ready(), ready(), ready(), ready()], [0, 2, 2, 7]);
+    // Both kernels, both biases; the rest is final with the control word.
+    assert_eq!([ready(), ready(), ready(), ready()], [0, 5, 5, 7]);
 }
 
 #[test]
 fn a_tensor_that_is_never_handed_on_counts_as_zeros() {
     let mut arrivals = pieces(&[0]);
-    arrivals.remove(1);
+    arrivals.remove(0);
     let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
     alone(&mut sum, arrivals);
-    let totals = sum.settle(1, &fitting_exponents()).unwrap();
+    let totals = sum.settle(1, &fitting_exponents(), NonZeroUsize::MIN).unwrap();
     assert_eq!(sum.gradient()[..5], [0.0; 5]);
     assert_ne!(sum.gradient()[5..], [0.0; 2]);
     assert_eq!(totals.magnitudes[0], 0);
@@ -293,7 +296,7 @@ fn alone(sum: &mut StepSum, arrivals: Vec<Arrival>) {
     on_runtime(async {
         let links = RingLinks::in_memory(1).remove(0);
         let group = Group::new(Generation(1), 0, 1).unwrap();
-        let mut ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
-        exchange(sum, &mut ring, arrivals, &fitting_exponents()).await;
+        let ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
+        exchange(sum, &ring, arrivals, &fitting_exponents()).await;
     });
 }

@@ -1,0 +1,97 @@
+//! Loops over flat vectors on several threads. Each value is computed from those at its own place, so that its bits do not depend
+//! on how many threads there are.
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+/// Does all jobs; each thread has a run of them, of about the same length.
+pub(super) fn on_threads<J: Send>(
+    threads: NonZeroUsize,
+    mut jobs: Vec<J>,
+    length: impl Fn(&J) -> usize,
+    work: impl Fn(J) + Sync,
+) {
+    let part = jobs.iter().map(&length).sum::<usize>() / threads;
+    thread::scope(|scope| {
+        for _ in 1..threads.get() {
+            let mut taken = 0;
+            let first = jobs.iter().rposition(|job| {
+                taken += length(job);
+                taken >= part
+            });
+            let last = jobs.split_off(first.unwrap_or(0));
+            scope.spawn(|| last.into_iter().for_each(&work));
+        }
+        jobs.into_iter().for_each(&work);
+    });
+}
+
+/// Cuts a vector into as many parts of one length as there are threads.
+pub(super) fn parts<T>(threads: NonZeroUsize, values: &[T]) -> impl Iterator<Item = &[T]> {
+    values.chunks(part_len(threads, values.len()))
+}
+
+/// The same, to write to.
+pub(super) fn parts_mut<T>(threads: NonZeroUsize, values: &mut [T]) -> impl Iterator<Item = &mut [T]> {
+    values.chunks_mut(part_len(threads, values.len()))
+}
+
+fn part_len(threads: NonZeroUsize, len: usize) -> usize {
+    len.div_ceil(threads.get()).max(1)
+}
+
+/// Cuts a vector into tensors of these lengths, one behind the other.
+///
+/// # Panics
+/// When the vector is shorter.
+pub(super) fn tensors_mut<T>(mut values: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+    lengths
+        .map(|length| {
+            let (tensor, rest) = std::mem::take(&mut values).split_at_mut(length);
+            values = rest;
+            tensor
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_is_done_once_whatever_the_number_of_threads() {
+        for threads in (1..9).filter_map(NonZeroUsize::new) {
+            for lengths in [
+                &[][..],
+                &[0],
+                &[7],
+                &[1, 2, 3, 4, 5],
+                &[0, 0, 9, 0, 1, 1],
+                &[5; 40],
+            ] {
+                let mut values = vec![0; lengths.iter().sum()];
+                let jobs = tensors_mut(&mut values, lengths.iter().copied());
+                on_threads(
+                    threads,
+                    jobs,
+                    |job| job.len(),
+                    |job| job.iter_mut().for_each(|value| *value += 1),
+                );
+                assert!(values.iter().all(|&value| value == 1), "{lengths:?} on {threads}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_all_of_a_vector_and_no_more_than_threads() {
+        let three = NonZeroUsize::new(3).unwrap();
+        for len in 0..20 {
+            let mut values: Vec<usize> = (0..len).collect();
+            assert!(parts_mut(three, &mut values).count() <= 3);
+            assert_eq!(
+                parts(three, &values).flatten().copied().collect::<Vec<_>>(),
+                values
+            );
+        }
+    }
+}
