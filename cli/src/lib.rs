@@ -44,8 +44,8 @@ use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
 use model::yolo::MAX_STRIDE;
 
-/// Buffers of segments are a megabyte, and glibc's allocator would take each from the system anew. Where libtorch computes, it is
-/// told not to, and what one of them has freed is there for the other.
+/// Buffers of segments are a megabyte, and glibc's allocator would take each from the system anew. A worker with libtorch tells it not
+/// to (`worker/src/command.rs`), and then what libtorch has freed is there for us, and the other way round: 90 MB less for yolov8n.
 #[cfg(not(all(feature = "tch", target_env = "gnu")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -53,7 +53,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         pool: &'a mut PayloadPool,
     ) -> Self {
         let travelling = values.len();
-        Self::of_first(travelling, group, operation, values, sizes, pool)
+        Self::of_first(group, operation, values, travelling, sizes, pool)
     }
 
     /// The same of the first `travelling` of values that are not all there yet: no bucket travels before it is
@@ -61,7 +61,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), or when fewer values are there than travel.
     pub fn held(
         group: &Group,
         operation: OperationId,
@@ -70,19 +70,20 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         sizes: PieceSizes,
         pool: &'a mut PayloadPool,
     ) -> Self {
-        let mut all_reduce = Self::of_first(travelling, group, operation, values, sizes, pool);
+        let mut all_reduce = Self::of_first(group, operation, values, travelling, sizes, pool);
         all_reduce.progress.hold();
         all_reduce
     }
 
     fn of_first(
-        travelling: usize,
         group: &Group,
         operation: OperationId,
         values: &'a mut [R::Element],
+        travelling: usize,
         sizes: PieceSizes,
         pool: &'a mut PayloadPool,
     ) -> Self {
+        assert!(travelling <= values.len(), "more values travel than there are");
         let world_size = group.world_size();
         let buckets = Buckets::new(travelling, sizes.bucket_bytes() / R::WIRE_BYTES);
         let chunks = BucketChunks { buckets, world_size };

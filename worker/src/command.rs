@@ -133,8 +133,8 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-/// Starts the runtime of a worker, whose threads move bytes: they are few, for on a host with few cores they would wake each
-/// other for every segment, and take their time from computing.
+/// Starts the runtime of a worker, whose threads move segments and add them up: they are few, for on a host with few cores they would
+/// wake each other for every segment, and take their time from computing.
 ///
 /// # Errors
 /// When the system has no threads or no event queue left.
@@ -146,7 +146,7 @@ pub fn runtime() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Enough for a fast link's bytes each way, encrypted.
+/// Enough for a fast link's bytes each way, encrypted, and one to add up.
 const RUNTIME_THREADS_MAX: usize = 8;
 
 /// What libraries are told by the environment that a process which computes with libtorch starts with.

@@ -108,6 +108,39 @@ async fn first_buckets_are_summed_before_the_last_values_are_there() {
 }
 
 #[tokio::test]
+async fn values_that_do_not_travel_are_waited_for_and_summed_after() {
+    const TRAVELLING: usize = 50;
+    let links = RingLinks::in_memory(3).into_iter().enumerate();
+    let ranks = links.map(|(rank, links)| async move {
+        let ring = ring(links, rank, 3);
+        let (sender, mut arriving) = unbounded_channel();
+        let mut values = vec![0; LENGTH];
+        let take = |places, values: &mut [i32]| write(rank, places, values);
+        let sum = ring.sum_arriving::<I32Sum, _>(7, TRAVELLING, &mut values, &mut arriving, take);
+        let send = async {
+            sender.send(Some(0..TRAVELLING + rank)).unwrap();
+            // One rank is late: its neighbours are in the next operation by then.
+            for _ in 0..1000 * (rank % 2) {
+                yield_now().await;
+            }
+            sender.send(Some(TRAVELLING + rank..LENGTH)).unwrap();
+        };
+        let (summed, ()) = tokio::join!(sum, send);
+        assert!(summed.unwrap());
+        assert_eq!(
+            values[TRAVELLING],
+            value(rank, TRAVELLING),
+            "the rest is as it was"
+        );
+        ring.sum::<I32Sum>(7, &mut values[TRAVELLING..]).await.unwrap();
+        values
+    });
+    for values in join_all(ranks).await {
+        assert_eq!(values, expected(3, 0..LENGTH));
+    }
+}
+
+#[tokio::test]
 async fn a_sum_whose_values_never_come_ends() {
     let ring = ring(RingLinks::in_memory(2).remove(0), 0, 2);
     let mut values = vec![0; LENGTH];

@@ -108,7 +108,7 @@ impl RingLinks {
     }
 
     /// Returns what is cancelled when the generation ends.
-    pub fn cancelled(&self) -> CancellationToken {
+    pub fn cancellation(&self) -> CancellationToken {
         self.cancelled.clone()
     }
 

@@ -25,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 use self::links::RingLinks;
 use crate::pulse::Pulse;
 
-/// The ring of one generation. Clones are the same ring, so that a task of the runtime can have one: a task wakes up where the
-/// streams are read, another thread would have to be woken for each segment.
+/// The ring of one generation. Clones are the same ring, so that a task of the runtime can have one: on a host with few cores it wakes up
+/// on the thread that reads the streams, where another thread would have to be woken for each segment.
+///
+/// All ranks must begin the same operations in the same order, each after the one before has ended: they are numbered as they begin.
 #[derive(Clone)]
 pub struct Ring {
     group: Group,
@@ -50,7 +52,7 @@ impl Ring {
     pub fn new(group: Group, links: RingLinks, sizes: PieceSizes, pulse: Arc<Pulse>) -> Self {
         Self {
             group,
-            cancelled: links.cancelled(),
+            cancelled: links.cancellation(),
             ends: Arc::new(Mutex::new(Ends {
                 group,
                 links,
@@ -160,7 +162,7 @@ impl Ring {
 }
 
 impl Ends {
-    /// Returns the id of the next operation; all ranks call in the same order, so all get the same.
+    /// Returns the id of the next operation, the same on all ranks.
     fn operation(&mut self, step: u64) -> OperationId {
         let number = if self.next.step == step {
             self.next.number
@@ -175,8 +177,8 @@ impl Ends {
     }
 }
 
-/// Sends a segment, and lets the task that writes it to the stream go first: the right neighbour may have nothing else to do, while
-/// there is more to add up here.
+/// Sends a segment, and lets the task that writes it to the stream go first, when it is one of the same thread: the right neighbour may
+/// have nothing else to do, while there is more to add up here.
 async fn hand_over(links: &mut RingLinks, segment: Segment) -> Result<(), LinkError> {
     links.send(segment).await?;
     yield_now().await;

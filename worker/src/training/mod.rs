@@ -8,7 +8,8 @@
 //! behind copy the state of one that is ahead, and ends with the run or with the generation; the state outlives it and
 //! is whole between steps: a step that is not applied leaves no trace in it.
 //!
-//! Calling order: [`Training::new`], then [`Training::run`] once, where blocking is allowed.
+//! Calling order: [`Training::new`], then [`Training::run`] once, where blocking is allowed: on a thread of its own, else what is summed up
+//! beside the computing waits for its end.
 
 mod adder;
 mod clip;

@@ -1,7 +1,7 @@
 //! The optimizer: SGD with Nesterov momentum, AdamW and MuSGD, as loops over the flat state.
 //!
-//! It runs on the host, after the all-reduce, on every rank alike. A step touches each tensor once, with the learning rate and weight decay of the tensor's group, and knows nothing of devices or ranks. MuSGD leaves
-//! one part, the orthogonalised update, to the learner.
+//! It runs on the host, after the all-reduce, on every rank alike. Each tensor has the learning rate and weight decay of its
+//! group; nothing here knows of devices or ranks. MuSGD leaves one part, the orthogonalised update, to the learner.
 //!
 //! # Source
 //! SGD: Sutskever et al. 2013, in the form without dampening that PyTorch's `torch.optim.SGD` documents.
@@ -43,7 +43,7 @@ pub struct Inputs<'a> {
     pub update: u64,
     /// For the optimizers that need it.
     pub orthogonalise: &'a Orthogonalise<'a>,
-    /// That it may use.
+    /// Threads that the update may use.
     pub threads: NonZeroUsize,
 }
 
@@ -319,6 +319,59 @@ mod tests {
         ];
         for (got, expected) in parameters.iter().zip(expected) {
             assert!((got - expected).abs() < 1e-6, "{parameters:?}");
+        }
+    }
+
+    #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        let spec = |range: std::ops::Range<usize>| TensorSpec {
+            name: format!("model.{}.conv.weight", range.start),
+            shape: vec![range.len()],
+            range,
+            group: Group::Decay,
+            initial: Initial::Constant(0.0),
+        };
+        let layout = Layout {
+            parameters: vec![spec(0..40), spec(40..41), spec(41..100), spec(100..137)],
+            ..Layout::default()
+        };
+        let wave = |step: usize| (0..137).map(move |place| ((place * 7 + step) as f32).sin());
+        let rate = |value| PerGroup {
+            bias: value,
+            decay: value,
+            norm: value,
+        };
+        let rates = Rates {
+            lr: rate(0.1),
+            class_lr: rate(0.3),
+            momentum: 0.9,
+            weight_decay: rate(0.01),
+        };
+        for optimizer in [Optimizer::Sgd, Optimizer::AdamW { beta1: 0.9 }] {
+            let updated = |threads: usize| {
+                let mut parameters: Vec<f32> = wave(0).collect();
+                let mut moments = vec![vec![0.0; 137]; optimizer.moments()];
+                for step in 1..4 {
+                    let inputs = Inputs {
+                        gradient: &wave(step).collect::<Vec<_>>(),
+                        rates: &rates,
+                        update: step as u64,
+                        orthogonalise: &|_, _| unreachable!("only MuSGD does"),
+                        threads: NonZeroUsize::new(threads).unwrap(),
+                    };
+                    optimizer.update(&layout, &mut parameters, &mut moments, &inputs);
+                }
+                (parameters, moments)
+            };
+            let alone = updated(1);
+            assert!(
+                alone
+                    .0
+                    .iter()
+                    .zip(wave(0))
+                    .all(|(after, before)| *after != before)
+            );
+            assert_eq!(updated(3), alone);
         }
     }
 }

@@ -14,10 +14,12 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use collective::{Bf16Sum, CollectiveError, F32Sum, I32Sum};
+use collective::{Bf16Sum, CollectiveError, F32Sum, I32Sum, LinkError, Neighbour};
 use model::layout::Layout;
 use proto::{SumKind, WireKind};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::adder::Adder;
 use super::feed::{Arrival, Contribution, Control};
@@ -31,8 +33,8 @@ use crate::ring::Ring;
 pub struct StepSum {
     places: Arc<Places>,
     lanes: Lanes,
-    /// So many of the first plain lanes travel as bfloat16.
-    halved: usize,
+    /// So many of the first plain lanes travel as bfloat16; 0 when all travel as they are.
+    bf16_lanes: usize,
     /// Gradient and statistics after [`StepSum::settle`].
     values: Vec<f32>,
     bits: u32,
@@ -93,7 +95,7 @@ impl StepSum {
         let values = vec![0.0; places.tensors_end()];
         Self {
             lanes,
-            halved: 0,
+            bf16_lanes: 0,
             values,
             places,
             bits: fixed_point::bits_for(slots),
@@ -104,7 +106,7 @@ impl StepSum {
     /// control word are few and count more: they travel as they are, and so does all of an exact sum.
     #[must_use]
     pub fn travelling_as(mut self, wire: WireKind) -> Self {
-        self.halved = match wire {
+        self.bf16_lanes = match wire {
             WireKind::F32 => 0,
             WireKind::Bf16 => self.places.kernels,
         };
@@ -128,13 +130,15 @@ impl StepSum {
         }
     }
 
-    /// Starts to add what `arriving` brings of so many slots, and to replace this rank's sums by those over all ranks. Buckets
-    /// travel as soon as their gradients have arrived.
+    /// Adds what `arriving` brings of so many slots, and replaces this rank's sums by those over all ranks. Buckets travel as
+    /// soon as their gradients have arrived.
     ///
-    /// A task of the current runtime does this at once, and takes the sums with it: they are lost when what is returned is dropped.
+    /// A task of the current runtime does this, beside what the caller does next; in a runtime of one thread, while the caller awaits it. The
+    /// task takes the sums with it: they are lost when what is returned is dropped, which ends it, and of no use when `arriving` ends
+    /// before the control word came. The ring must have no other operation until then.
     ///
     /// # Errors
-    /// When the ring breaks.
+    /// When the ring breaks, or the runtime ends.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -148,10 +152,24 @@ impl StepSum {
     ) -> impl Future<Output = Result<(), CollectiveError>> + use<'a> {
         let lanes = mem::replace(&mut self.lanes, Lanes::Plain(Vec::new()));
         let adder = self.adder(slots, exponents);
-        let travelling = tokio::spawn(travel(lanes, self.halved, adder, step, ring.clone(), arriving));
+        let travelling = tokio::spawn(travel(
+            lanes,
+            self.bf16_lanes,
+            adder,
+            step,
+            ring.clone(),
+            arriving,
+        ));
+        let travelling = AbortOnDropHandle::new(travelling);
         async move {
-            let (lanes, travelled) =
-                (travelling.await).unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+            let (lanes, travelled) = match travelling.await.map_err(JoinError::try_into_panic) {
+                Ok(back) => back,
+                Err(Ok(panic)) => resume_unwind(panic),
+                Err(Err(_cancelled)) => {
+                    let neighbour = Neighbour::Left;
+                    return Err(LinkError::Closed { neighbour }.into());
+                }
+            };
             self.lanes = lanes;
             travelled
         }
@@ -286,7 +304,7 @@ impl StepSum {
 /// Adds what arrives, sums over the ring, and gives the lanes back.
 async fn travel(
     mut lanes: Lanes,
-    halved: usize,
+    bf16_lanes: usize,
     mut adder: Adder,
     step: u64,
     ring: Ring,
@@ -300,14 +318,14 @@ async fn travel(
         }
         Lanes::Plain(lanes) => {
             let take = |arrival, lanes: &mut [f32]| adder.take(arrival, lanes);
-            if halved == 0 {
+            if bf16_lanes == 0 {
                 ring.sum_arriving::<F32Sum, _>(step, lanes.len(), lanes, &mut arriving, take)
                     .await
             } else {
-                let kernels = ring.sum_arriving::<Bf16Sum, _>(step, halved, lanes, &mut arriving, take);
+                let kernels = ring.sum_arriving::<Bf16Sum, _>(step, bf16_lanes, lanes, &mut arriving, take);
                 match kernels.await {
                     Ok(true) => ring
-                        .sum::<F32Sum>(step, &mut lanes[halved..])
+                        .sum::<F32Sum>(step, &mut lanes[bf16_lanes..])
                         .await
                         .map(|()| true),
                     unfinished => unfinished,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use collective::{Buckets, Generation, Group, PieceSizes};
 use futures_util::future::join_all;
 use model::layout::{Group as TensorGroup, Initial, TensorSpec};
+use tokio::task::yield_now;
 
 use super::super::feed::Feed;
 use super::*;
@@ -111,10 +112,15 @@ async fn exchange(sum: &mut StepSum, ring: &Ring, arrivals: Vec<Arrival>, expone
         .filter(|arrival| matches!(arrival, Arrival::Slot(..)))
         .count();
     let (feed, arriving) = Feed::new();
+    let exchange = sum.exchange(0, slots, ring, arriving, exponents);
+    let late = arrivals.len() * (1 + ring.group().rank() % 2);
     for arrival in arrivals.into_iter().chain([Arrival::Control(Control::default())]) {
         feed.tell(arrival);
+        for _ in 0..10 * late {
+            yield_now().await;
+        }
     }
-    sum.exchange(0, slots, ring, arriving, exponents).await.unwrap();
+    exchange.await.unwrap();
 }
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -298,5 +304,22 @@ fn alone(sum: &mut StepSum, arrivals: Vec<Arrival>) {
         let group = Group::new(Generation(1), 0, 1).unwrap();
         let ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
         exchange(sum, &ring, arrivals, &fitting_exponents()).await;
+    });
+}
+
+#[test]
+fn a_dropped_exchange_ends() {
+    on_runtime(async {
+        let links = RingLinks::in_memory(2).remove(0);
+        let group = Group::new(Generation(1), 0, 2).unwrap();
+        let ring = Ring::new(group, links, PieceSizes::default(), Arc::default());
+        let mut sum = StepSum::new(SumKind::Exact, &layout(), 1, 16);
+        let (sender, arriving) = tokio::sync::mpsc::unbounded_channel();
+        let exchange = sum.exchange(0, 1, &ring, arriving, &fitting_exponents());
+        yield_now().await;
+        assert!(!sender.is_closed(), "it listens");
+        drop(exchange);
+        yield_now().await;
+        assert!(sender.is_closed(), "it has ended");
     });
 }
