@@ -43,9 +43,9 @@ async fn connect_as(address: SocketAddr, user: u32) -> Option<UnixStream> {
     None
 }
 
-/// What goes out before the sender waits for the receiver: with Linux' usual buffer a segment of the ring goes in three parts, with
-/// this one there are a few under way while the receiver adds one up. Linux doubles it, and allows as much as `net.core.wmem_max`.
-const SEND_BUFFER_BYTES: usize = 1280 << 10;
+/// What goes out before the sender waits for the receiver: with Linux' usual buffer a segment of the ring goes in three parts. Linux
+/// doubles it, and allows as much as `net.core.wmem_max`: a segment goes at once from 256 KiB on.
+const SEND_BUFFER_BYTES: usize = 640 << 10;
 
 /// The addresses that a listener which is reached at this one may have: itself, or all of the host's. One of version 6
 /// may take both versions.
