@@ -28,8 +28,6 @@ use crate::segment::Segment;
 pub struct AllReduce<'a, R: Reduction> {
     fence: Fence,
     values: &'a mut [R::Element],
-    /// The first so many of them.
-    travelling: usize,
     pool: &'a mut PayloadPool,
     progress: Progress<BucketChunks>,
     /// Whole sums that are to be passed on, in link order. Never more than the segments of one chunk when
@@ -56,26 +54,12 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         Self::of_first(group, operation, values, travelling, sizes, pool)
     }
 
-    /// The same of the first `travelling` of values that are not all there yet: no bucket travels before it is
-    /// [released](Self::release), and the other values never do.
+    /// The same of the first `travelling` values; the others never travel.
     ///
     /// # Panics
     ///
     /// As [`new`](Self::new), or when fewer values are there than travel.
-    pub fn held(
-        group: &Group,
-        operation: OperationId,
-        values: &'a mut [R::Element],
-        travelling: usize,
-        sizes: PieceSizes,
-        pool: &'a mut PayloadPool,
-    ) -> Self {
-        let mut all_reduce = Self::of_first(group, operation, values, travelling, sizes, pool);
-        all_reduce.progress.hold();
-        all_reduce
-    }
-
-    fn of_first(
+    pub fn of_first(
         group: &Group,
         operation: OperationId,
         values: &'a mut [R::Element],
@@ -91,7 +75,6 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         Self {
             fence: Fence::new(group, operation),
             values,
-            travelling,
             pool,
             progress: Progress::start(&schedule, group.rank()),
             finished: VecDeque::new(),
@@ -100,14 +83,22 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         }
     }
 
+    /// The same, for values that are not all there yet: no bucket travels before it is [released](Self::release).
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.progress.hold();
+        self
+    }
+
     /// Lets the first values travel, as many whole buckets as there are among `ready` of them; all that travel when these are.
     /// They must not be changed any more.
     pub fn release(&mut self, ready: usize) {
-        let whole = if ready >= self.travelling {
+        let within = self.buckets.within(ready);
+        let whole = if within == self.buckets.count() {
             u32::MAX
         } else {
             // Invariant: `Buckets::new` keeps bucket numbers within 32 bits.
-            self.buckets.within(ready) as u32
+            within as u32
         };
         self.progress.release(whole);
     }

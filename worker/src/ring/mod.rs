@@ -39,7 +39,6 @@ pub struct Ring {
 
 /// What operations move segments by.
 struct Ends {
-    group: Group,
     links: RingLinks,
     sizes: PieceSizes,
     pool: PayloadPool,
@@ -54,7 +53,6 @@ impl Ring {
             group,
             cancelled: links.cancellation(),
             ends: Arc::new(Mutex::new(Ends {
-                group,
                 links,
                 sizes,
                 pool: PayloadPool::default(),
@@ -88,7 +86,7 @@ impl Ring {
     ) -> Result<(), CollectiveError> {
         let ends = &mut *self.ends.lock().await;
         let operation = ends.operation(step);
-        let mut all_reduce = AllReduce::<R>::new(&ends.group, operation, values, ends.sizes, &mut ends.pool);
+        let mut all_reduce = AllReduce::<R>::new(&self.group, operation, values, ends.sizes, &mut ends.pool);
         drive(&mut ends.links, &mut all_reduce, &ends.pulse).await
     }
 
@@ -112,7 +110,6 @@ impl Ring {
         let mut ends = self.ends.lock().await;
         let operation = ends.operation(step);
         let Ends {
-            group,
             links,
             sizes,
             pool,
@@ -120,7 +117,8 @@ impl Ring {
             ..
         } = &mut *ends;
         let all = values.len();
-        let mut all_reduce = AllReduce::<R>::held(group, operation, values, travelling, *sizes, pool);
+        let mut all_reduce =
+            AllReduce::<R>::of_first(&self.group, operation, values, travelling, *sizes, pool).held();
         let mut is_final = false;
         while !is_final {
             while let Some(segment) = all_reduce.next_send() {
@@ -155,7 +153,7 @@ impl Ring {
     pub async fn gather(&self, step: u64, own: Bytes) -> Result<Vec<Bytes>, CollectiveError> {
         let ends = &mut *self.ends.lock().await;
         let operation = ends.operation(step);
-        let mut all_gather = AllGather::new(&ends.group, operation, own, ends.sizes)?;
+        let mut all_gather = AllGather::new(&self.group, operation, own, ends.sizes)?;
         drive(&mut ends.links, &mut all_gather, &ends.pulse).await?;
         Ok(all_gather.into_blobs())
     }

@@ -47,6 +47,7 @@ use self::schedule::{Rates, Schedule};
 use self::source::{SlotBatches, Source};
 use self::state::State;
 use self::sum::{StepSum, Totals, Unsettled};
+use self::threads::worth_starting;
 use crate::replica::Replica;
 use crate::report::Reporter;
 use crate::ring::Ring;
@@ -145,7 +146,7 @@ pub struct Parts<'a> {
     pub source: &'a dyn Source,
     /// What computes.
     pub learner: &'a mut dyn Learner,
-    /// Threads of this process, for what it does with flat vectors.
+    /// Threads of this process.
     pub threads: NonZeroUsize,
     /// The peers.
     pub ring: Ring,
@@ -165,6 +166,8 @@ pub struct Training<'a> {
     /// The newest generation in which a step was applied to the state.
     progressed: &'a mut u64,
     sum: StepSum,
+    /// For loops over flat vectors.
+    threads: NonZeroUsize,
     batches: SlotBatches,
     /// Step and epoch of the newest checkpoint that this rank gave its part to.
     checkpointed: Option<(u64, u32)>,
@@ -181,12 +184,14 @@ impl<'a> Training<'a> {
         let recipe = parts.recipe;
         let sum = StepSum::new(recipe.sum, &layout, parts.plan.slots_max(), recipe.bucket_bytes())
             .travelling_as(recipe.wire);
+        let threads = worth_starting(parts.threads, layout.parameters_len());
         Self {
             parts,
             layout,
             state,
             progressed,
             sum,
+            threads,
             batches: Box::new(std::iter::empty()),
             checkpointed: None,
             is_busy: false,
@@ -306,7 +311,7 @@ impl<'a> Training<'a> {
             self.exchange(step.step, &batches[done..]).await?;
             match self
                 .sum
-                .settle(step.slots.len(), &self.state.exponents, self.parts.threads)
+                .settle(step.slots.len(), &self.state.exponents, self.threads)
             {
                 Ok(totals) => return Ok(totals),
                 Err(unsettled) => reason = self.resolve(step.step, unsettled),
@@ -416,7 +421,7 @@ impl<'a> Training<'a> {
         scale_all(
             self.sum.gradient_mut(),
             (mean * clipped(norm, self.parts.recipe.clip_norm)) as f32,
-            self.parts.threads,
+            self.threads,
         );
         let state = &mut *self.state;
         let held = state.hold(self.parts.learner.frozen());
@@ -431,7 +436,7 @@ impl<'a> Training<'a> {
                 rates,
                 update: state.updates,
                 orthogonalise: &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
-                threads: self.parts.threads,
+                threads: self.threads,
             },
         );
         state.update_running_statistics(
@@ -443,7 +448,7 @@ impl<'a> Training<'a> {
         state.update_average(
             self.parts.recipe.ema_decay,
             self.parts.recipe.ema_tau,
-            self.parts.threads,
+            self.threads,
         );
         state.restore(&held);
         state.exponents.settle(step.step, &totals.magnitudes);

@@ -219,6 +219,14 @@ mod tests {
     use super::super::schedule::PerGroup;
     use super::*;
 
+    fn of_all(rate: f32) -> PerGroup {
+        PerGroup {
+            bias: rate,
+            decay: rate,
+            norm: rate,
+        }
+    }
+
     /// Reference values computed by hand in `f64` from the published update rules.
     #[test]
     fn sgd_follows_nesterov_without_dampening() {
@@ -262,18 +270,13 @@ mod tests {
             ],
             ..Layout::default()
         };
-        let lr = |value| PerGroup {
-            bias: value,
-            decay: value,
-            norm: value,
-        };
         let rates = Rates {
-            lr: lr(0.1),
-            class_lr: lr(0.3),
+            lr: of_all(0.1),
+            class_lr: of_all(0.3),
             momentum: 0.9,
             weight_decay: PerGroup {
                 decay: 0.5,
-                ..lr(0.0)
+                ..of_all(0.0)
             },
         };
         let mut parameters = vec![1.0; 6];
@@ -336,16 +339,11 @@ mod tests {
             ..Layout::default()
         };
         let wave = |step: usize| (0..137).map(move |place| ((place * 7 + step) as f32).sin());
-        let rate = |value| PerGroup {
-            bias: value,
-            decay: value,
-            norm: value,
-        };
         let rates = Rates {
-            lr: rate(0.1),
-            class_lr: rate(0.3),
+            lr: of_all(0.1),
+            class_lr: of_all(0.3),
             momentum: 0.9,
-            weight_decay: rate(0.01),
+            weight_decay: of_all(0.01),
         };
         for optimizer in [Optimizer::Sgd, Optimizer::AdamW { beta1: 0.9 }] {
             let updated = |threads: usize| {

@@ -316,20 +316,20 @@ async fn travel(
             ring.sum_arriving::<I32Sum, _>(step, lanes.len(), lanes, &mut arriving, take)
                 .await
         }
+        Lanes::Plain(lanes) if bf16_lanes == 0 => {
+            let take = |arrival, lanes: &mut [f32]| adder.take(arrival, lanes);
+            ring.sum_arriving::<F32Sum, _>(step, lanes.len(), lanes, &mut arriving, take)
+                .await
+        }
         Lanes::Plain(lanes) => {
             let take = |arrival, lanes: &mut [f32]| adder.take(arrival, lanes);
-            if bf16_lanes == 0 {
-                ring.sum_arriving::<F32Sum, _>(step, lanes.len(), lanes, &mut arriving, take)
+            let kernels = ring.sum_arriving::<Bf16Sum, _>(step, bf16_lanes, lanes, &mut arriving, take);
+            match kernels.await {
+                Ok(true) => ring
+                    .sum::<F32Sum>(step, &mut lanes[bf16_lanes..])
                     .await
-            } else {
-                let kernels = ring.sum_arriving::<Bf16Sum, _>(step, bf16_lanes, lanes, &mut arriving, take);
-                match kernels.await {
-                    Ok(true) => ring
-                        .sum::<F32Sum>(step, &mut lanes[bf16_lanes..])
-                        .await
-                        .map(|()| true),
-                    unfinished => unfinished,
-                }
+                    .map(|()| true),
+                unfinished => unfinished,
             }
         }
     };

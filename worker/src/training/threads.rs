@@ -29,6 +29,14 @@ pub(super) fn on_threads<J: Send>(
     });
 }
 
+/// Returns how many of `threads` are worth starting for a vector of so many values.
+pub(super) fn worth_starting(threads: NonZeroUsize, values: usize) -> NonZeroUsize {
+    NonZeroUsize::new(values / VALUES_A_THREAD).map_or(NonZeroUsize::MIN, |most| threads.min(most))
+}
+
+/// A loop over so many takes a few times as long as it takes to start a thread.
+const VALUES_A_THREAD: usize = 1 << 18;
+
 /// Cuts a vector into parts for so many threads at most, all of one length but for the last.
 pub(super) fn parts<T>(threads: NonZeroUsize, values: &[T]) -> impl Iterator<Item = &[T]> {
     values.chunks(part_len(threads, values.len()))
@@ -94,6 +102,16 @@ mod tests {
         let seen = seen.into_inner().unwrap();
         let here = seen.iter().filter(|&&id| id == thread::current().id()).count();
         assert_eq!((seen.len(), here), (12, 4));
+    }
+
+    #[test]
+    fn few_values_are_not_worth_many_threads() {
+        let threads = NonZeroUsize::new(64).unwrap();
+        let started = |values| worth_starting(threads, values).get();
+        assert_eq!(
+            [0, 1000, 3 << 18, 64 << 18, 100 << 18].map(started),
+            [1, 1, 3, 64, 64]
+        );
     }
 
     #[test]
