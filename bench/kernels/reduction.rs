@@ -2,33 +2,29 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
-use collective::{Bf16Sum, F32Sum, I32Sum, PieceSizes, Reduction};
+use bytes::Bytes;
+use collective::{Bf16Sum, F32Sum, I32Sum, Payload, PieceSizes, Reduction};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use twox_hash::XxHash3_64;
 
 fn kernels<R: Reduction>(criterion: &mut Criterion, name: &str, one: R::Element) {
     let count = PieceSizes::default().segment_bytes() / R::WIRE_BYTES;
     let mut values = vec![one; count];
-    let mut payload = BytesMut::with_capacity(count * R::WIRE_BYTES);
+    let mut payload = vec![0; count * R::WIRE_BYTES];
     R::encode(&values, &mut payload);
-    let received = payload.clone().freeze();
+    let received = Bytes::from(payload.clone());
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(received.len() as u64));
     group.bench_function("encode", |bencher| {
-        bencher.iter(|| {
-            payload.clear();
-            R::encode(black_box(&values), &mut payload);
-        });
+        bencher.iter(|| R::encode(black_box(&values), &mut payload));
     });
-    group.bench_function("accumulate", |bencher| {
-        bencher.iter(|| R::accumulate(&mut values, black_box(&received)));
+    group.bench_function("encode sums", |bencher| {
+        bencher.iter(|| R::encode_sums(black_box(&values), black_box(&received), &mut payload));
     });
     group.bench_function("assign", |bencher| {
         bencher.iter(|| R::assign(&mut values, black_box(&received)));
     });
     group.bench_function("checksum", |bencher| {
-        bencher.iter(|| XxHash3_64::oneshot(black_box(&received)));
+        bencher.iter(|| Payload::from(black_box(&received).clone()));
     });
     group.finish();
 }

@@ -21,7 +21,7 @@ use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunDirectory, RunErro
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
 use model::weights::transfer;
-use proto::{Address, EpochReport, Recipe};
+use proto::{Address, EpochReport, ONE_HOST_BUCKET_MIB, Recipe};
 use security::Security;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     plots: PlotArgs,
     /// All hyper-parameters. Without `--data`, and with `--data shapes`, the defaults are those of the demo: 96 pixels,
-    /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic
+    /// 14 epochs, nominal batch 16, the last 4 epochs without mosaic. Buckets have 2 MiB, as suits one host, unless a recipe file is given
     #[command(flatten)]
     recipe: RecipeArgs,
 }
@@ -79,7 +79,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
             if let Some(remark) = args.recipe.remark()? {
                 eprintln!("{remark}");
             }
-            with_weights_model(with_demo_defaults(args.recipe.clone()))?.resolve()?
+            completed(&args.recipe)?
         }
     };
     let training_set = check(&recipe, &args)?;
@@ -104,11 +104,25 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
 fn recipe_of(run: &Path, args: &Args) -> anyhow::Result<Recipe> {
     let (_, recipe) = RunDirectory::open(run)?;
     ensure!(
-        args.recipe == RecipeArgs::default() || args.recipe.resolve()?.resolved() == recipe,
+        args.recipe == RecipeArgs::default() || completed(&args.recipe)?.resolved() == recipe,
         "the recipe of the run in {} is fixed; leave its arguments out, or begin a new run",
         run.display()
     );
     Ok(recipe)
+}
+
+/// Fills in what is not asked for.
+fn completed(recipe: &RecipeArgs) -> anyhow::Result<Recipe> {
+    let recipe = with_demo_defaults(with_defaults_of_one_host(recipe.clone()));
+    Ok(with_weights_model(recipe)?.resolve()?)
+}
+
+/// Fills in what suits workers of one host.
+fn with_defaults_of_one_host(mut recipe: RecipeArgs) -> RecipeArgs {
+    if recipe.config.is_none() {
+        recipe.bucket_mib.get_or_insert(ONE_HOST_BUCKET_MIB);
+    }
+    recipe
 }
 
 /// Fills in what suits the built-in data set, where nothing else is asked for: small pictures, few epochs.

@@ -132,11 +132,12 @@ impl RingOperation for AllGather {
     ///
     /// Also [`RingError::BlobTooLong`], when another rank announces a blob over [`MAX_BLOB_BYTES`].
     fn on_segment(&mut self, segment: Segment) -> Result<(), RingError> {
-        if let Stage::Lengths(lengths) = &self.stage {
-            let rank = lengths.admit(&segment)?.chunk;
-            check_len(rank, length_of(segment.payload()))?;
-        }
-        self.round_mut().on_segment(segment)?;
+        match &mut self.stage {
+            Stage::Lengths(round) => {
+                round.on_segment(segment, |rank, length| check_len(rank, length_of(length)))
+            }
+            Stage::Blobs(round) => round.on_segment(segment, |_, _| Ok(())),
+        }?;
         self.go_on_to_blobs();
         Ok(())
     }

@@ -1,12 +1,10 @@
 //! Sums up one flat vector per rank, so that every rank ends with the same bits.
 //!
-//! The vector is reduced in place, bucket after bucket, as segments: as soon as one was added up, it is ready
-//! to be sent on, while the rest of its chunk is still arriving. A finished segment is passed on as it was
-//! received, without a copy.
+//! The vector is reduced bucket after bucket, as segments: what comes is added to this rank's values on its way into a buffer that
+//! is sent on, while the rest of the chunk is still arriving. Only whole sums are written into the vector, and these are
+//! passed on as they were received, without a copy.
 
 use std::collections::VecDeque;
-
-use bytes::Bytes;
 
 use crate::bucket::{BucketChunks, Buckets, PieceSizes};
 use crate::error::RingError;
@@ -14,6 +12,7 @@ use crate::fence::Fence;
 use crate::group::Group;
 use crate::id::{OperationId, Phase};
 use crate::operation::RingOperation;
+use crate::payload::{Payload, values_per_block};
 use crate::pool::PayloadPool;
 use crate::progress::Progress;
 use crate::reduction::Reduction;
@@ -22,17 +21,16 @@ use crate::segment::Segment;
 
 /// One rank's side of a ring all-reduce.
 ///
-/// Until the operation is done, the values are a mixture of own values, partial and whole sums. If it is
-/// given up, they are of no use and must be computed again.
+/// Until the operation is done, the values are a mixture of own values and sums. If it is given up, they are of no use and must be
+/// computed again.
 #[derive(Debug)]
 pub struct AllReduce<'a, R: Reduction> {
     fence: Fence,
     values: &'a mut [R::Element],
     pool: &'a mut PayloadPool,
     progress: Progress<BucketChunks>,
-    /// Whole sums that are to be passed on, in link order. Never more than the segments of one chunk when
-    /// ready sends go first.
-    finished: VecDeque<Bytes>,
+    /// Sums that are to be passed on, in link order. Never more than the segments of one chunk when ready sends go first.
+    passing: VecDeque<Payload>,
     last_hop: u32,
     buckets: Buckets,
 }
@@ -77,7 +75,7 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
             values,
             pool,
             progress: Progress::start(&schedule, group.rank()),
-            finished: VecDeque::new(),
+            passing: VecDeque::new(),
             last_hop: world_size.saturating_sub(2) as u32,
             buckets,
         }
@@ -113,22 +111,14 @@ impl<'a, R: Reduction> AllReduce<'a, R> {
         self.progress.can_receive()
     }
 
-    fn payload(&mut self, transfer: &Transfer) -> Bytes {
-        let starts_all_gather = transfer.phase == Phase::AllGather && transfer.hop == 0;
-        if transfer.phase == Phase::AllGather && !starts_all_gather {
-            // Invariant: a transfer is ready only after the receive that it passes on, and both come in one
-            // order.
-            return self
-                .finished
-                .pop_front()
-                .expect("a ready segment was received before");
+    fn payload(&mut self, transfer: &Transfer) -> Payload {
+        if transfer.phase == Phase::ReduceScatter && transfer.hop == 0 {
+            return self.pool.encode::<R>(&self.values[transfer.values.clone()]);
         }
-        let values = &mut self.values[transfer.values.clone()];
-        let payload = self.pool.encode::<R>(values);
-        if starts_all_gather && R::ROUNDS_ON_WIRE {
-            R::assign(values, &payload);
-        }
-        payload
+        // Invariant: a transfer is ready only after the receive that it passes on, and both come in one order.
+        self.passing
+            .pop_front()
+            .expect("a ready segment was received before")
     }
 }
 
@@ -144,12 +134,24 @@ impl<R: Reduction> RingOperation for AllReduce<'_, R> {
             .fence
             .admit(&segment, self.progress.awaited(), R::WIRE_BYTES)?;
         let values = &mut self.values[transfer.values.clone()];
+        let is_last_hop = transfer.hop == self.last_hop;
         if transfer.phase == Phase::ReduceScatter {
-            R::accumulate(values, segment.payload());
+            let sums = self.pool.encode_sums::<R>(values, &segment)?;
+            if is_last_hop {
+                // Decoded, as all others will have it: the same bits.
+                R::assign(values, &sums);
+            }
+            self.passing.push_back(sums);
         } else {
-            R::assign(values, segment.payload());
-            if transfer.hop < self.last_hop {
-                self.finished.push_back(segment.into_payload());
+            let mut blocks = segment.blocks();
+            let parts = values.chunks_mut(values_per_block::<R>());
+            // Whatever this rank had is of no more use; what is damaged is overwritten should the right ones come.
+            for (values, block) in parts.zip(&mut blocks) {
+                R::assign(values, block);
+            }
+            let whole = segment.verified(blocks)?;
+            if !is_last_hop {
+                self.passing.push_back(whole);
             }
         }
         self.progress.receive();

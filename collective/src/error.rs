@@ -3,7 +3,7 @@
 use crate::all_gather::MAX_BLOB_BYTES;
 use crate::id::{Generation, SegmentId};
 
-/// A fault of a ring operation. The operation is unchanged by the segment that caused it.
+/// A fault of a ring operation. The operation has not gone on with the segment that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
     /// The sender is in a generation that has ended.

@@ -1,4 +1,4 @@
-//! The check that every received segment passes before it may change anything.
+//! The check that every received segment passes before it is read.
 
 use crate::error::RingError;
 use crate::group::Group;
@@ -34,16 +34,24 @@ impl Fence {
         }
     }
 
-    /// Gives the transfer that `segment` belongs to, if it is the awaited one and whole.
-    ///
-    /// The checksum is checked first: what the id of a damaged segment says is not worth a thought.
+    /// Gives the transfer that `segment` belongs to, if it is the awaited one and as long as it must be. What it carries is not
+    /// verified yet, but for one that is refused: what the id of a damaged segment says is not worth a thought.
     pub(crate) fn admit<'a>(
         &self,
         segment: &Segment,
         awaited: Option<&'a Transfer>,
         wire_bytes: usize,
     ) -> Result<&'a Transfer, RingError> {
-        segment.verify()?;
+        self.place(segment, awaited, wire_bytes)
+            .or_else(|refusal| segment.verify().and(Err(refusal)))
+    }
+
+    fn place<'a>(
+        &self,
+        segment: &Segment,
+        awaited: Option<&'a Transfer>,
+        wire_bytes: usize,
+    ) -> Result<&'a Transfer, RingError> {
         let id = segment.id();
         self.check_operation(&id)?;
         let Some(transfer) = awaited else {

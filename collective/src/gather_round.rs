@@ -10,8 +10,9 @@ use crate::error::RingError;
 use crate::fence::Fence;
 use crate::group::Group;
 use crate::id::Phase;
+use crate::payload::Payload;
 use crate::progress::Progress;
-use crate::schedule::{Chunks, Schedule, Transfer};
+use crate::schedule::{Chunks, Schedule};
 use crate::segment::Segment;
 
 /// One rank's side of a round: every rank's blob once round the ring.
@@ -26,7 +27,7 @@ pub(crate) struct GatherRound {
     arriving: BytesMut,
     /// Segments that are to be passed on, in link order. Never more than those of one blob when ready sends
     /// go first.
-    passing: VecDeque<Bytes>,
+    passing: VecDeque<Payload>,
     last_hop: u32,
 }
 
@@ -61,7 +62,7 @@ impl GatherRound {
     pub(crate) fn next_send(&mut self) -> Option<Segment> {
         let transfer = self.progress.take_ready()?;
         let payload = if transfer.hop == 0 {
-            self.blobs[transfer.chunk].slice(transfer.values.clone())
+            self.blobs[transfer.chunk].slice(transfer.values.clone()).into()
         } else {
             // Invariant: a transfer is ready only after the receive that it passes on, and both come in one
             // order.
@@ -72,27 +73,27 @@ impl GatherRound {
         Some(Segment::new(self.fence.id(&transfer), payload))
     }
 
-    /// The transfer that `segment` belongs to, if it is the awaited one and whole.
-    pub(crate) fn admit(&self, segment: &Segment) -> Result<&Transfer, RingError> {
-        self.fence.admit(segment, self.progress.awaited(), 1)
-    }
-
-    pub(crate) fn on_segment(&mut self, segment: Segment) -> Result<(), RingError> {
-        let Transfer {
-            hop, chunk, values, ..
-        } = self.admit(&segment)?.clone();
-        let payload = segment.into_payload();
-        if hop < self.last_hop {
-            self.passing.push_back(payload.clone());
-        }
+    /// Takes a segment, unless `check` refuses what it carries of the blob of a rank.
+    pub(crate) fn on_segment(
+        &mut self,
+        segment: Segment,
+        check: impl FnOnce(usize, &[u8]) -> Result<(), RingError>,
+    ) -> Result<(), RingError> {
+        let transfer = self.fence.admit(&segment, self.progress.awaited(), 1)?;
+        let payload = segment.verify()?;
+        let chunk = transfer.chunk;
+        check(chunk, &payload)?;
         let len = self.lens[chunk];
-        if values.len() == len {
-            self.blobs[chunk] = payload;
+        if transfer.values.len() == len {
+            self.blobs[chunk] = Bytes::clone(&payload);
         } else {
             self.arriving.extend_from_slice(&payload);
-            if values.end == len {
+            if transfer.values.end == len {
                 self.blobs[chunk] = self.arriving.split().freeze();
             }
+        }
+        if transfer.hop < self.last_hop {
+            self.passing.push_back(payload);
         }
         self.progress.receive();
         Ok(())

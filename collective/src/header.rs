@@ -1,6 +1,6 @@
 //! A segment's id, length and checksum as fixed little-endian bytes.
 //!
-//! The layout of version 1, 48 bytes in all:
+//! The layout of version 2, 48 bytes in all:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -14,7 +14,10 @@
 //! | 28 | 4 | bucket |
 //! | 32 | 4 | hop |
 //! | 36 | 4 | segment |
-//! | 40 | 8 | checksum over bytes 0 to 40 and the payload |
+//! | 40 | 8 | checksum: XXH3-64 of bytes 0 to 40, seeded with the hash of the payload |
+//!
+//! A payload's hash is the XXH3-64 of its last 8 KiB, or what is left, seeded with that of the 8 KiB before them, and so on; the first
+//! ones are seeded with 0, and 0 is the hash of no bytes at all.
 //!
 //! Decoding is total: any bytes give a header or a clear error. Each header has exactly one encoding.
 
@@ -28,7 +31,7 @@ pub struct SegmentHeader {
     pub id: SegmentId,
     /// The number of bytes that follow, at most [`MAX_SEGMENT_BYTES`].
     pub payload_len: u32,
-    /// XXH3-64 of the fields above and the payload.
+    /// XXH3-64 of the fields above, seeded with the hash of the payload.
     pub checksum: u64,
 }
 
@@ -126,7 +129,7 @@ pub const HEADER_BYTES: usize = 48;
 /// The bytes in front of the checksum, which it covers.
 pub(crate) const CHECKED_BYTES: usize = 40;
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Why bytes are not a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn the_layout_is_the_documented_one() {
         let mut expected = [0; HEADER_BYTES];
-        expected[0] = 1;
+        expected[0] = 2;
         expected[1] = 2;
         expected[4] = 7;
         expected[8..16].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
@@ -216,10 +219,10 @@ mod tests {
         };
         assert_eq!(SegmentHeader::decode(&[]), Err(HeaderError::WrongSize { got: 0 }));
         assert_eq!(
-            SegmentHeader::decode(&[1; 49]),
+            SegmentHeader::decode(&[2; 49]),
             Err(HeaderError::WrongSize { got: 49 })
         );
-        assert_eq!(with(0, 2), Err(HeaderError::UnknownVersion { got: 2 }));
+        assert_eq!(with(0, 1), Err(HeaderError::UnknownVersion { got: 1 }));
         assert_eq!(with(1, 0), Err(HeaderError::UnknownPhase { got: 0 }));
         assert_eq!(with(3, 1), Err(HeaderError::ReservedBytesSet { got: 0x100 }));
         assert_eq!(with(6, 0x20), Err(HeaderError::PayloadTooLong { got: 0x20_0007 }));

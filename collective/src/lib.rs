@@ -14,7 +14,7 @@
 //! | `group` | [`Group`]: a rank's place in one generation's ring |
 //! | `id` | [`Generation`], [`OperationId`], [`Phase`], [`SegmentId`]: the name of every message |
 //! | `header` | [`SegmentHeader`]: those names as fixed little-endian bytes |
-//! | `segment` | [`Segment`]: one message, with its checksum |
+//! | `segment`, `payload` | [`Segment`]: one message, with its checksum; [`Payload`]: what it carries, with its hash |
 //! | `bucket` | [`PieceSizes`], [`Buckets`], [`chunk_range`]: how a vector is cut |
 //! | `schedule` | [`Schedule`], [`Transfer`]: all communication as data; why it cannot dead-lock |
 //! | `reduction` | [`Reduction`], [`F32Sum`], [`I32Sum`]: arithmetic straight on received bytes |
@@ -70,6 +70,7 @@ mod id;
 mod links;
 mod memory;
 mod operation;
+mod payload;
 mod pool;
 mod progress;
 mod reduction;
@@ -86,6 +87,7 @@ pub use id::{Generation, OperationId, Phase, SegmentId};
 pub use links::{CollectiveError, LinkError, Links, Neighbour, all_gather, all_reduce, drive};
 pub use memory::{MemoryLinks, memory_ring, memory_ring_with};
 pub use operation::RingOperation;
+pub use payload::Payload;
 pub use pool::PayloadPool;
 pub use reduction::{Bf16Sum, F32Sum, I32Sum, Reduction};
 pub use schedule::{

@@ -14,8 +14,8 @@ pub trait RingOperation {
 
     /// Takes a segment from the left neighbour.
     ///
-    /// Only the one segment that the schedule has next is taken. Any other is refused and changes nothing:
-    /// the operation can go on when the awaited segment comes. A link that keeps its order cannot bring it
+    /// Only the one segment that the schedule has next is taken. Any other is refused, and changes at most values that the
+    /// awaited segment overwrites: the operation can go on when that comes. A link that keeps its order cannot bring it
     /// any more, so a shell over such links gives the operation up.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How received bytes are added to values: a reduction is a type, and the ring does not care which.
+//! How values are added to received ones: a reduction is a type, and the ring does not care which.
 //!
 //! Each function is one loop over a slice and the received bytes side by side, without bounds checks in it or
 //! demands on alignment, so that the compiler turns it into SIMD loads, adds and stores: once for each generation of
@@ -6,7 +6,6 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
 use multiversion::multiversion;
 
 /// A kind of number, how it travels, and how two of them become one.
@@ -14,21 +13,8 @@ pub trait Reduction {
     /// A value of the vector.
     type Element: Copy + fmt::Debug + PartialEq + Send + 'static;
 
-    /// The bytes of one value on the wire, 1 to 8.
+    /// The bytes of one value on the wire: 1, 2, 4 or 8.
     const WIRE_BYTES: usize;
-
-    /// Whether decoding an encoded value may give another value.
-    ///
-    /// If so, the rank that owns a finished chunk takes the decoded values too, and all ranks keep the same
-    /// bits. Encoding a decoded value must then give the same bytes again.
-    const ROUNDS_ON_WIRE: bool;
-
-    /// Adds each encoded value to its place in `into`.
-    ///
-    /// # Panics
-    ///
-    /// When `bytes` does not hold exactly `into.len()` values.
-    fn accumulate(into: &mut [Self::Element], bytes: &[u8]);
 
     /// Replaces `into` with the encoded values.
     ///
@@ -37,8 +23,19 @@ pub trait Reduction {
     /// When `bytes` does not hold exactly `into.len()` values.
     fn assign(into: &mut [Self::Element], bytes: &[u8]);
 
-    /// Appends the encoding of `values`.
-    fn encode(values: &[Self::Element], into: &mut BytesMut);
+    /// Encodes `values`, which may round them.
+    ///
+    /// # Panics
+    ///
+    /// When `into` does not have room for exactly so many.
+    fn encode(values: &[Self::Element], into: &mut [u8]);
+
+    /// Encodes the sum of each value and the encoded one beside it.
+    ///
+    /// # Panics
+    ///
+    /// When `received` does not hold, or `into` does not have room for, exactly so many.
+    fn encode_sums(values: &[Self::Element], received: &[u8], into: &mut [u8]);
 }
 
 /// Sums of `f32`, as little-endian `f32`.
@@ -51,22 +48,19 @@ pub struct F32Sum;
 impl Reduction for F32Sum {
     type Element = f32;
     const WIRE_BYTES: usize = 4;
-    const ROUNDS_ON_WIRE: bool = false;
-
-    fn accumulate(into: &mut [f32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| *value += f32::from_le_bytes(word));
-    }
 
     fn assign(into: &mut [f32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| *value = f32::from_le_bytes(word));
+        decode_each(into, bytes, f32::from_le_bytes);
     }
 
-    fn encode(values: &[f32], into: &mut BytesMut) {
-        if cfg!(target_endian = "little") {
-            into.extend_from_slice(bytemuck::cast_slice(values));
-        } else {
-            into.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
+    fn encode(values: &[f32], into: &mut [u8]) {
+        encode_each(values, into, f32::to_le_bytes);
+    }
+
+    fn encode_sums(values: &[f32], received: &[u8], into: &mut [u8]) {
+        encode_each_sum(values, received, into, |value, word| {
+            (value + f32::from_le_bytes(word)).to_le_bytes()
+        });
     }
 }
 
@@ -80,30 +74,19 @@ pub struct Bf16Sum;
 impl Reduction for Bf16Sum {
     type Element = f32;
     const WIRE_BYTES: usize = 2;
-    const ROUNDS_ON_WIRE: bool = true;
-
-    fn accumulate(into: &mut [f32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| *value += widened(word));
-    }
 
     fn assign(into: &mut [f32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| *value = widened(word));
+        decode_each(into, bytes, widened);
     }
 
-    fn encode(values: &[f32], into: &mut BytesMut) {
-        // A part at a time in the nearest cache: the buffer need not be filled with zeros first.
-        let mut words = [[0; Self::WIRE_BYTES]; 1024];
-        for values in values.chunks(words.len()) {
-            narrow(values, &mut words);
-            into.extend_from_slice(words[..values.len()].as_flattened());
-        }
+    fn encode(values: &[f32], into: &mut [u8]) {
+        encode_each(values, into, narrowed);
     }
-}
 
-#[multiversion(targets = "simd")]
-fn narrow(values: &[f32], words: &mut [[u8; 2]]) {
-    for (word, value) in words.iter_mut().zip(values) {
-        *word = narrowed(*value);
+    fn encode_sums(values: &[f32], received: &[u8], into: &mut [u8]) {
+        encode_each_sum(values, received, into, |value, word| {
+            narrowed(value + widened(word))
+        });
     }
 }
 
@@ -133,49 +116,84 @@ pub struct I32Sum;
 impl Reduction for I32Sum {
     type Element = i32;
     const WIRE_BYTES: usize = 4;
-    const ROUNDS_ON_WIRE: bool = false;
-
-    fn accumulate(into: &mut [i32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| {
-            *value = value.wrapping_add(i32::from_le_bytes(word))
-        });
-    }
 
     fn assign(into: &mut [i32], bytes: &[u8]) {
-        for_each(into, bytes, |value, word| *value = i32::from_le_bytes(word));
+        decode_each(into, bytes, i32::from_le_bytes);
     }
 
-    fn encode(values: &[i32], into: &mut BytesMut) {
-        if cfg!(target_endian = "little") {
-            into.extend_from_slice(bytemuck::cast_slice(values));
-        } else {
-            into.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        }
+    fn encode(values: &[i32], into: &mut [u8]) {
+        encode_each(values, into, i32::to_le_bytes);
+    }
+
+    fn encode_sums(values: &[i32], received: &[u8], into: &mut [u8]) {
+        encode_each_sum(values, received, into, |value, word| {
+            value.wrapping_add(i32::from_le_bytes(word)).to_le_bytes()
+        });
     }
 }
 
-/// Meets each value with its encoding; there must be as many of both.
 #[multiversion(targets = "simd")]
-fn for_each<T, const BYTES: usize>(into: &mut [T], bytes: &[u8], meet: impl Fn(&mut T, [u8; BYTES])) {
-    let (words, rest) = bytes.as_chunks();
-    assert!(
-        words.len() == into.len() && rest.is_empty(),
-        "{} bytes are not {} values",
-        bytes.len(),
-        into.len()
-    );
+fn decode_each<T, const BYTES: usize>(into: &mut [T], bytes: &[u8], decoded: impl Fn([u8; BYTES]) -> T) {
+    let words = words(bytes, into.len());
     for (value, word) in into.iter_mut().zip(words) {
-        meet(value, *word);
+        *value = decoded(*word);
     }
+}
+
+#[multiversion(targets = "simd")]
+fn encode_each<T: Copy, const BYTES: usize>(
+    values: &[T],
+    into: &mut [u8],
+    encoded: impl Fn(T) -> [u8; BYTES],
+) {
+    let words = words_mut(into, values.len());
+    for (word, value) in words.iter_mut().zip(values) {
+        *word = encoded(*value);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn encode_each_sum<T: Copy, const BYTES: usize>(
+    values: &[T],
+    received: &[u8],
+    into: &mut [u8],
+    encoded: impl Fn(T, [u8; BYTES]) -> [u8; BYTES],
+) {
+    let (received, words) = (words(received, values.len()), words_mut(into, values.len()));
+    for ((word, value), received) in words.iter_mut().zip(values).zip(received) {
+        *word = encoded(*value, *received);
+    }
+}
+
+/// The encoded values in `bytes`, of which there must be `count`.
+fn words<const BYTES: usize>(bytes: &[u8], count: usize) -> &[[u8; BYTES]] {
+    check(bytes.len(), count * BYTES);
+    bytes.as_chunks().0
+}
+
+/// The places of encoded values in `bytes`, of which there must be `count`.
+fn words_mut<const BYTES: usize>(bytes: &mut [u8], count: usize) -> &mut [[u8; BYTES]] {
+    check(bytes.len(), count * BYTES);
+    bytes.as_chunks_mut().0
+}
+
+fn check(got: usize, expected: usize) {
+    assert_eq!(got, expected, "as many bytes as the values have");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn encoded<R: Reduction>(values: &[R::Element]) -> BytesMut {
-        let mut bytes = BytesMut::new();
+    fn encoded<R: Reduction>(values: &[R::Element]) -> Vec<u8> {
+        let mut bytes = vec![7; values.len() * R::WIRE_BYTES];
         R::encode(values, &mut bytes);
+        bytes
+    }
+
+    fn summed<R: Reduction>(values: &[R::Element], received: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![7; values.len() * R::WIRE_BYTES];
+        R::encode_sums(values, received, &mut bytes);
         bytes
     }
 
@@ -195,18 +213,19 @@ mod tests {
     fn bytes_at_any_alignment_are_added_and_copied() {
         let addends: Vec<f32> = (0..37u8).map(f32::from).collect();
         for offset in 0..4 {
-            let mut bytes = BytesMut::zeroed(offset);
-            F32Sum::encode(&addends, &mut bytes);
+            let mut bytes = vec![0; offset + 4 * addends.len()];
+            F32Sum::encode(&addends, &mut bytes[offset..]);
             let mut values = vec![0.5; addends.len()];
-            F32Sum::accumulate(&mut values, &bytes[offset..]);
+            let sums = summed::<F32Sum>(&values, &bytes[offset..]);
+            F32Sum::assign(&mut values, &bytes[offset..]);
+            assert_eq!(values, addends);
+            F32Sum::assign(&mut values, &sums);
             assert!(
                 values
                     .iter()
                     .zip(&addends)
                     .all(|(value, addend)| *value == addend + 0.5)
             );
-            F32Sum::assign(&mut values, &bytes[offset..]);
-            assert_eq!(values, addends);
         }
     }
 
@@ -245,25 +264,22 @@ mod tests {
         let nan = f32::from_bits(0x7F80_0001);
         Bf16Sum::assign(&mut decoded[..1], &encoded::<Bf16Sum>(&[nan]));
         assert!(decoded[0].is_nan());
-        Bf16Sum::accumulate(&mut decoded[1..2], &encoded::<Bf16Sum>(&[0.5]));
-        assert_eq!(decoded[1], -2.0);
+        // What is added to a received value was not rounded before.
+        let sums = summed::<Bf16Sum>(&[1.003_906_3], &encoded::<Bf16Sum>(&[0.003_906_25]));
+        assert_eq!(sums, encoded::<Bf16Sum>(&[1.007_812_5]));
     }
 
     #[test]
     fn integer_sums_wrap_around_and_do_not_depend_on_order() {
-        let mut forward = [i32::MAX];
-        let mut backward = [-3];
-        I32Sum::accumulate(&mut forward, &encoded::<I32Sum>(&[5]));
-        I32Sum::accumulate(&mut forward, &encoded::<I32Sum>(&[-3]));
-        I32Sum::accumulate(&mut backward, &encoded::<I32Sum>(&[5]));
-        I32Sum::accumulate(&mut backward, &encoded::<I32Sum>(&[i32::MAX]));
+        let forward = summed::<I32Sum>(&[-3], &summed::<I32Sum>(&[i32::MAX], &encoded::<I32Sum>(&[5])));
+        let backward = summed::<I32Sum>(&[i32::MAX], &summed::<I32Sum>(&[5], &encoded::<I32Sum>(&[-3])));
         assert_eq!(forward, backward);
-        assert_eq!(forward, [i32::MIN + 1]);
+        assert_eq!(forward, encoded::<I32Sum>(&[i32::MIN + 1]));
     }
 
     #[test]
-    #[should_panic(expected = "6 bytes are not 1 values")]
+    #[should_panic(expected = "as many bytes as the values have")]
     fn a_wrong_number_of_bytes_is_a_bug() {
-        F32Sum::accumulate(&mut [0.0], &[0; 6]);
+        summed::<F32Sum>(&[0.0], &[0; 6]);
     }
 }

@@ -140,7 +140,7 @@ proptest! {
         rest in any::<[u8; 32]>(),
         tail in any::<[u8; 8]>(),
     ) {
-        let bytes = [&[1, phase, 0, 0, 0, 0, len, 0][..], &rest, &tail].concat();
+        let bytes = [&[2, phase, 0, 0, 0, 0, len, 0][..], &rest, &tail].concat();
         match SegmentHeader::decode(&bytes) {
             Ok(header) => prop_assert_eq!(header.encode().to_vec(), bytes),
             Err(_) => prop_assert!(!(1..=3).contains(&phase) || len > 16),

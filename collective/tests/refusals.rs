@@ -1,4 +1,4 @@
-//! What is not the awaited segment is refused with the reason, and leaves the operation as it was.
+//! What is not the awaited segment is refused with the reason, and the operation can go on with that.
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic, also in its helpers")]
 
@@ -156,6 +156,39 @@ fn a_damaged_payload_is_refused() {
     payload[3] ^= 0x10;
     let damaged = Segment::from_wire(&segment.header(), payload.freeze()).unwrap();
     assert!(matches!(refusal_after(1, damaged), RingError::BadChecksum { id, .. } if id == segment.id()));
+}
+
+#[test]
+fn damage_to_any_part_of_a_long_payload_is_refused_and_the_sums_are_right_after_it() {
+    let groups = groups(2);
+    // Segments of two and a half blocks that are hashed at a time.
+    let sizes = PieceSizes::new(1 << 20, 20 << 10).unwrap();
+    let own: Vec<i32> = (0..20_000).collect();
+    let (mut left_values, mut right_values) = (own.clone(), own.clone());
+    let (mut left_pool, mut right_pool) = (PayloadPool::new(), PayloadPool::new());
+    let mut left = AllReduce::<I32Sum>::new(&groups[0], OPERATION, &mut left_values, sizes, &mut left_pool);
+    let mut right =
+        AllReduce::<I32Sum>::new(&groups[1], OPERATION, &mut right_values, sizes, &mut right_pool);
+    while !left.is_done() || !right.is_done() {
+        while let Some(segment) = left.next_send() {
+            for at in [0, 9 << 10, segment.payload().len() - 1] {
+                let mut payload = BytesMut::from(&segment.payload()[..]);
+                payload[at] ^= 0x10;
+                let damaged = Segment::from_wire(&segment.header(), payload.freeze()).unwrap();
+                let id = segment.id();
+                assert!(
+                    matches!(right.on_segment(damaged), Err(RingError::BadChecksum { id: named, .. }) if named == id)
+                );
+            }
+            right.on_segment(segment).unwrap();
+        }
+        while let Some(segment) = right.next_send() {
+            left.on_segment(segment).unwrap();
+        }
+    }
+    let doubled: Vec<i32> = own.iter().map(|value| 2 * value).collect();
+    assert_eq!(left_values, doubled);
+    assert_eq!(right_values, doubled);
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub use ending::{Ending, Outcome};
 pub use identity::{Address, Fingerprint, RunId, Sender, WorkerId};
 pub use joining::{Candidate, DatasetCard, Difference, ModelCard};
 pub use parse::ParseError;
-pub use recipe::{Imported, OptimizerKind, Recipe, RecipeError, SumKind, WireKind};
+pub use recipe::{Imported, ONE_HOST_BUCKET_MIB, OptimizerKind, Recipe, RecipeError, SumKind, WireKind};
 pub use refusal::{Refusal, RefusalKind};
 pub use report::{Activity, EpochReport, Finished, LinkLost, Losses, Metrics, Report, StateHash, StepReport};
 pub use roster::{MAX_WORLD_SIZE, Member, Roster, RosterError, Switch};

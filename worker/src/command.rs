@@ -155,14 +155,15 @@ const RUNTIME_THREADS_MAX: usize = 8;
 /// computing: 0.4 images a second on two cores where it is 17 with threads that sleep. And glibc's allocator gives large blocks back
 /// to the system, which fills them with zeros when it hands them out for the next operation; here it keeps them, in one heap for
 /// all threads, up to the largest size that every version of it takes, and takes more 64 MiB at a time. Without bins for small blocks
-/// freed last, it need not empty them at each large block.
+/// freed last, it need not empty them at each large block. It asks for huge pages, which the system has ready or clears at once: a step
+/// is 2 to 4 % shorter.
 const LIBTORCH_ENVIRONMENT: [(&str, &str); 6] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
     ("MALLOC_TOP_PAD_", "67108864"),
-    ("GLIBC_TUNABLES", "glibc.malloc.mxfast=0"),
+    ("GLIBC_TUNABLES", "glibc.malloc.mxfast=0:glibc.malloc.hugetlb=1"),
 ];
 
 /// Returns what a process that computes with libtorch is to be told by its environment, and is not yet.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use collective::{Generation, Group, PieceSizes};
-use proto::{Address, Member, Recipe, RunId, Sender, WorkerId};
+use proto::{Address, Member, ONE_HOST_BUCKET_MIB, Recipe, RunId, Sender, WorkerId};
 use security::{ConnectionLimits, Security};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,9 +29,9 @@ pub(super) struct Ranks {
     /// Connect workers by TCP, as between hosts, instead of Unix sockets
     #[arg(long)]
     tcp: bool,
-    /// Size of the largest buckets in MiB
-    #[arg(long, value_name = "MIB", default_value_t = Recipe::default().bucket_mib, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(super) bucket_mib: u32,
+    /// Size of the largest buckets in MiB [default: that of `train`; by TCP, that of a coordinator]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    bucket_mib: Option<u32>,
     /// Be this rank of a benchmark: only used by the benchmark itself
     #[arg(long, hide = true)]
     pub(super) rank: Option<u64>,
@@ -47,10 +47,12 @@ struct Place {
 impl Ranks {
     /// Returns the defaults of training, but for what was asked for here.
     pub(super) fn recipe(&self) -> Recipe {
-        Recipe {
-            bucket_mib: self.bucket_mib,
-            ..Recipe::default()
+        let mut recipe = Recipe::default();
+        if !self.tcp {
+            recipe.bucket_mib = ONE_HOST_BUCKET_MIB;
         }
+        recipe.bucket_mib = self.bucket_mib.unwrap_or(recipe.bucket_mib);
+        recipe
     }
 
     /// Has `part` played by each of the processes, and returns what they measured, in rank order; `None` in one of

@@ -140,7 +140,8 @@ pub struct Recipe {
     pub ema_tau: f64,
     /// Steps in a row with a gradient that is not finite after which the run fails.
     pub nonfinite_max: u32,
-    /// Size of the largest gradient buckets in MiB.
+    /// Size of the largest gradient buckets in MiB. Those of the default keep a network's links busy; within one host, smaller ones
+    /// ([`ONE_HOST_BUCKET_MIB`]) are still in the caches when their sums come back.
     pub bucket_mib: u32,
     /// How gradients are added up.
     pub sum: SumKind,
@@ -307,6 +308,9 @@ const DEFAULT_SLOTS: u32 = 4;
 
 /// BatchNorm statistics hardly get better beyond this, and memory of small GPUs ends.
 const DEFAULT_MICRO_BATCH_MAX: u32 = 16;
+
+/// What suits workers of one host, whose links are Unix sockets: see [`Recipe::bucket_mib`].
+pub const ONE_HOST_BUCKET_MIB: u32 = 2;
 
 #[cfg(test)]
 mod tests {

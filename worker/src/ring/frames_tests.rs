@@ -16,7 +16,7 @@ fn segment(number: u32, payload: Vec<u8>) -> Segment {
         hop: number,
         segment: u32::MAX,
     };
-    Segment::new(id, payload.into())
+    Segment::new(id, Bytes::from(payload))
 }
 
 fn opening() -> wire::ExchangeOpening {
