@@ -47,12 +47,16 @@ struct Place {
 impl Ranks {
     /// Returns the defaults of training, but for what was asked for here.
     pub(super) fn recipe(&self) -> Recipe {
-        let mut recipe = Recipe::default();
-        if !self.tcp {
-            recipe.bucket_mib = ONE_HOST_BUCKET_MIB;
+        let recipe = Recipe::default();
+        let bucket_mib = if self.tcp {
+            recipe.bucket_mib
+        } else {
+            ONE_HOST_BUCKET_MIB
+        };
+        Recipe {
+            bucket_mib: self.bucket_mib.unwrap_or(bucket_mib),
+            ..recipe
         }
-        recipe.bucket_mib = self.bucket_mib.unwrap_or(recipe.bucket_mib);
-        recipe
     }
 
     /// Has `part` played by each of the processes, and returns what they measured, in rank order; `None` in one of
