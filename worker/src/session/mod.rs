@@ -10,7 +10,9 @@
 
 mod attachment;
 mod calls;
+mod ending;
 mod error;
+mod opening;
 mod place;
 
 use std::net::SocketAddr;
@@ -18,18 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collective::{CollectiveError, Neighbour};
-use probe::{Doctor, host_name};
+use probe::host_name;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
-use proto::wire::exchange_service_server::ExchangeServiceServer;
-use proto::{
-    Address, Candidate, Ending, Finished, Generation, Member, Outcome, Recipe, RefusalKind, Report, Roster,
-    RunId, Sender, Switch, wire,
-};
-use security::network::Listener;
-use security::{Channel, ConnectionLimits, Security};
+use proto::{Address, Candidate, Ending, Finished, Generation, Member, Outcome, RefusalKind, Report, Sender};
+use security::{Channel, Security};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -37,18 +33,17 @@ use tracing::{info, warn};
 use self::attachment::{Attachment, News};
 use self::calls::{failed, leave, link_failure, link_lost, tell};
 pub use self::error::SessionError;
+use self::opening::{get_run, opened, serve};
 use self::place::{Current, Next};
 use crate::address::{Advertise, advertised};
-use crate::compute::{Cards, Engine, Left, Notice, Ports, connect as connect_compute};
+use crate::compute::{Engine, Left, Notice, Ports, connect as connect_compute};
 use crate::connect;
 use crate::delivery::{Route, courier};
 use crate::heartbeat::Heartbeats;
 use crate::outbox::Outbox;
-use crate::prober::Prober;
 use crate::pulse::Pulse;
 use crate::replica::Offers;
 use crate::ring::service::Exchange;
-use crate::ring::state_service::States;
 use crate::signals::Signals;
 use crate::training::{self, TrainingError};
 
@@ -156,68 +151,6 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<Pa
         finishing: None,
     };
     session.take_part().await
-}
-
-/// Serves the ring neighbours and those who copy the state, until the returned task is aborted.
-fn serve(config: &WorkerConfig, listener: Listener, exchange: Exchange, offers: Offers) -> JoinHandle<()> {
-    let mut server = config.security.server();
-    let incoming = config.security.incoming(listener, ConnectionLimits::WORKER);
-    let doctor = Doctor::new(".".into());
-    let prober = Prober::new(config.security.clone(), config.coordinator.clone());
-    tokio::spawn(async move {
-        let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<ExchangeServiceServer<Exchange>>().await;
-        let served = server
-            .add_service(health_service)
-            .add_service(exchange.into_service())
-            .add_service(States::new(offers).into_service())
-            .add_service(doctor.into_service())
-            .add_service(prober.into_service())
-            .serve_with_incoming(incoming)
-            .await;
-        if let Err(error) = served {
-            warn!(%error, "the worker's services ended");
-        }
-    })
-}
-
-/// Asks which run it is.
-async fn get_run(
-    config: &WorkerConfig,
-    member: Member,
-    channel: Channel,
-) -> Result<(RunId, Recipe), SessionError> {
-    let request = wire::GetRunRequest {
-        version: proto::VERSION.to_owned(),
-        member: Some(member.into()),
-    };
-    let mut client = CoordinatorServiceClient::new(channel);
-    let answer = client.get_run(request).await;
-    let response = answer
-        .map_err(|status| SessionError::Refused {
-            coordinator: config.coordinator.clone(),
-            reason: status.message().to_owned(),
-        })?
-        .into_inner();
-    let recipe = response
-        .recipe
-        .ok_or(proto::ParseError::Missing { field: "recipe" })?;
-    let run = response.run_id.parse()?;
-    info!(%run, world_size = response.world_size, "found the run");
-    Ok((run, recipe.try_into()?))
-}
-
-/// Waits until data and model are open.
-async fn opened(ports: &mut Ports, shutdown: &CancellationToken) -> Result<Cards, SessionError> {
-    let notice = tokio::select! {
-        notice = ports.notices.recv() => notice,
-        () = shutdown.cancelled() => return Err(SessionError::StoppedEarly),
-    };
-    match notice {
-        Some(Notice::Opened(cards)) => Ok(cards),
-        Some(Notice::Failed(error)) => Err(SessionError::Compute(error)),
-        Some(Notice::Left(_)) | None => Err(SessionError::Compute(anyhow::anyhow!("nothing was opened"))),
-    }
 }
 
 /// A session that knows its run and has opened it.
@@ -361,81 +294,6 @@ impl Session {
         Ok(None)
     }
 
-    async fn on_roster(&mut self, roster: Roster) -> Result<Option<Part>, SessionError> {
-        let generation = roster.generation();
-        // A roster that was planned is one to go over to at once when the coordinator that planned it is gone.
-        let is_planned = |next: &Next| next.roster.generation() == generation;
-        let is_hurried = roster.switch == Switch::Now && self.next.as_ref().is_some_and(is_planned);
-        let known = self.next.as_ref().map(|next| next.roster.generation());
-        if generation <= known.unwrap_or_else(|| self.generation()) && !is_hurried {
-            return Ok(None);
-        }
-        let next = self.expect(roster);
-        let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
-        // Ranks agree to go over to the generation that follows theirs; when that was missed, the others have gone over.
-        let follows = generation.0 == self.generation().0 + 1;
-        if next.roster.switch == Switch::AtStepBoundary && is_training && follows {
-            info!(%generation, "a new generation takes effect at the next step boundary");
-            self.signals.prepare_generation(generation.0);
-            self.next = Some(next);
-            return Ok(None);
-        }
-        self.enter(next).await
-    }
-
-    /// Goes over to a generation; a step that is in progress is given up. The part ends when the generation goes on
-    /// without a worker that wanted to leave.
-    async fn enter(&mut self, next: Next) -> Result<Option<Part>, SessionError> {
-        self.next = None;
-        self.tellings.abort_all();
-        self.finishing = None;
-        if let Some(current) = &self.current
-            && current.is_training
-        {
-            current.cancelled.cancel();
-        }
-        if next.entry.is_none() && self.is_draining {
-            return Ok(Some(self.handed_over().await));
-        }
-        let Some((current, place)) = self.place(next) else {
-            // The generation goes on without this worker; it is told so by its next heartbeat, or by a newer roster.
-            self.current = None;
-            return Ok(None);
-        };
-        let generation = current.roster.generation();
-        self.exchange.forget_before(generation);
-        self.pulse.enter(generation);
-        self.outbox.set_reporter(current.rank == 0);
-        info!(rank = current.rank, world_size = current.roster.world_size(), %generation, "training begins");
-        let is_alone = current.roster.world_size() == 1;
-        self.current = Some(current);
-        if self.is_draining {
-            if is_alone {
-                self.signals.stop();
-            } else {
-                self.ask_to_go();
-            }
-        }
-        self.places.send_modify(|places| *places += 1);
-        if self.ports.places.send(place).await.is_err() {
-            return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended")));
-        }
-        Ok(None)
-    }
-
-    /// Gives up the current generation: the others go on without this worker. The state is kept.
-    fn abandon(&mut self) {
-        if let Some(current) = self.current.take() {
-            warn!(generation = %current.roster.generation(), "the generation goes on without this worker");
-            current.cancelled.cancel();
-        }
-        self.next = None;
-        self.tellings.abort_all();
-        self.finishing = None;
-        self.outbox.set_reporter(false);
-        self.pulse.enter(Generation(0));
-    }
-
     async fn on_left(&mut self, left: Left) -> Result<Option<Part>, SessionError> {
         let Some(current) = &mut self.current else {
             return Ok(None);
@@ -496,101 +354,6 @@ impl Session {
         self.tell(report);
     }
 
-    /// Delivers what is left, then says that this worker's work is done, or leaves when it alone is to end.
-    fn finish(&mut self, finished: Finished) {
-        if let Some(current) = &mut self.current {
-            current.finished = Some(finished.clone());
-        }
-        let (client, sender, outbox) = (self.client(), self.sender(), Arc::clone(&self.outbox));
-        let is_leaving = self.is_draining && !self.is_stopping && finished.outcome == Outcome::Stopped;
-        self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            outbox.emptied().await;
-            if is_leaving {
-                leave(client, sender, "asked to end".to_owned()).await;
-            } else {
-                let _ = tell(client, sender, Report::Finished(finished)).await;
-            }
-            is_leaving
-        })));
-    }
-
-    /// Says once more that this worker's work is done: a coordinator that was away does not know what the one before knew.
-    fn finish_again(&mut self) {
-        let finished = self.current.as_ref().and_then(|current| current.finished.clone());
-        if let Some(finished) = finished
-            && self.finishing.is_none()
-        {
-            self.finish(finished);
-        }
-    }
-
-    /// Asks to be let go at a step boundary.
-    async fn drain(&mut self) -> Result<Option<Part>, SessionError> {
-        self.is_draining = true;
-        let Some(current) = &self.current else {
-            leave(self.client(), self.sender(), "asked to end".to_owned()).await;
-            return Err(SessionError::StoppedEarly);
-        };
-        info!("asked to end; handing over at a step boundary");
-        if current.roster.world_size() == 1 && self.next.is_none() {
-            self.signals.stop();
-        } else if self.finishing.is_none() {
-            self.ask_to_go();
-        }
-        Ok(None)
-    }
-
-    /// Asks to be let go, until a generation begins without this worker. A run that waits for workers lets it go at once:
-    /// no step boundary comes.
-    fn ask_to_go(&mut self) {
-        let (client, sender) = (self.client(), self.sender());
-        self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            while tell(client.clone(), sender, Report::DrainRequested).await != Some(RefusalKind::NotNow) {
-                sleep(ASKING_PAUSE).await;
-            }
-            info!("the run waits for workers, and goes on without this one from what the others have");
-            leave(client, sender, "asked to end".to_owned()).await;
-            true
-        })));
-    }
-
-    /// Says goodbye after a generation has begun without this worker.
-    async fn handed_over(&mut self) -> Part {
-        self.outbox.set_reporter(false);
-        let _ = timeout(HANDOVER_PATIENCE, self.outbox.emptied()).await;
-        leave(self.client(), self.sender(), "asked to end".to_owned()).await;
-        info!("handed over; the run goes on without this worker");
-        Part::Drained
-    }
-
-    /// Leaves because of a failure of this worker alone.
-    async fn fail(&mut self, error: SessionError) -> SessionError {
-        leave(self.client(), self.sender(), error.to_string()).await;
-        error
-    }
-
-    /// Ends training: a process that exits while a thread computes may crash in its libraries.
-    async fn unwind(&mut self) {
-        let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
-        self.abandon_quietly();
-        let left = async {
-            while let Some(notice) = self.ports.notices.recv().await {
-                if matches!(notice, Notice::Left(_) | Notice::Failed(_)) {
-                    return;
-                }
-            }
-        };
-        if is_training && timeout(UNWIND_PATIENCE, left).await.is_err() {
-            warn!("training did not unwind in time; leaving it");
-        }
-    }
-
-    fn abandon_quietly(&mut self) {
-        if let Some(current) = &self.current {
-            current.cancelled.cancel();
-        }
-    }
-
     fn tell(&mut self, report: Report) {
         // Those that have ended make room.
         while self.tellings.try_join_next().is_some() {}
@@ -629,15 +392,6 @@ async fn end_of<F: Future + Unpin>(task: &mut Option<F>) -> F::Output {
         None => std::future::pending().await,
     }
 }
-
-/// A blocked ring call returns at once when cancelled; what may take longer is one step's computation.
-const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A coordinator that is asked to let a worker go and comes to wait for workers meanwhile must be asked again.
-const ASKING_PAUSE: Duration = Duration::from_secs(1);
-
-/// A range of a checkpoint that is still under way when a worker leaves.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A roster, a stop, an end, and what comes of a connection that comes and goes.
 const NEWS_CAPACITY: usize = 16;

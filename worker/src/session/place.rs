@@ -1,12 +1,13 @@
-//! A worker's place in a generation: what it accepts, where it sends, and what it hands to training.
+//! A worker's place in a generation: when it goes over to one, what it accepts there, where it sends, and what it hands to training.
 
 use std::sync::Arc;
 
-use collective::{Group, LinkError};
-use proto::{Finished, Roster, Sender};
+use collective::{Generation, Group, LinkError};
+use proto::{Finished, Roster, Sender, Switch};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use super::Session;
+use super::{Part, Session, SessionError};
 use crate::compute::Place;
 use crate::replica::Replica;
 use crate::ring::Ring;
@@ -44,8 +45,83 @@ pub(super) struct Entry {
 }
 
 impl Session {
+    pub(super) async fn on_roster(&mut self, roster: Roster) -> Result<Option<Part>, SessionError> {
+        let generation = roster.generation();
+        // A roster that was planned is one to go over to at once when the coordinator that planned it is gone.
+        let is_planned = |next: &Next| next.roster.generation() == generation;
+        let is_hurried = roster.switch == Switch::Now && self.next.as_ref().is_some_and(is_planned);
+        let known = self.next.as_ref().map(|next| next.roster.generation());
+        if generation <= known.unwrap_or_else(|| self.generation()) && !is_hurried {
+            return Ok(None);
+        }
+        let next = self.expect(roster);
+        let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
+        // Ranks agree to go over to the generation that follows theirs; when that was missed, the others have gone over.
+        let follows = generation.0 == self.generation().0 + 1;
+        if next.roster.switch == Switch::AtStepBoundary && is_training && follows {
+            info!(%generation, "a new generation takes effect at the next step boundary");
+            self.signals.prepare_generation(generation.0);
+            self.next = Some(next);
+            return Ok(None);
+        }
+        self.enter(next).await
+    }
+
+    /// Goes over to a generation; a step that is in progress is given up. The part ends when the generation goes on
+    /// without a worker that wanted to leave.
+    pub(super) async fn enter(&mut self, next: Next) -> Result<Option<Part>, SessionError> {
+        self.next = None;
+        self.tellings.abort_all();
+        self.finishing = None;
+        if let Some(current) = &self.current
+            && current.is_training
+        {
+            current.cancelled.cancel();
+        }
+        if next.entry.is_none() && self.is_draining {
+            return Ok(Some(self.handed_over().await));
+        }
+        let Some((current, place)) = self.place(next) else {
+            // The generation goes on without this worker; it is told so by its next heartbeat, or by a newer roster.
+            self.current = None;
+            return Ok(None);
+        };
+        let generation = current.roster.generation();
+        self.exchange.forget_before(generation);
+        self.pulse.enter(generation);
+        self.outbox.set_reporter(current.rank == 0);
+        info!(rank = current.rank, world_size = current.roster.world_size(), %generation, "training begins");
+        let is_alone = current.roster.world_size() == 1;
+        self.current = Some(current);
+        if self.is_draining {
+            if is_alone {
+                self.signals.stop();
+            } else {
+                self.ask_to_go();
+            }
+        }
+        self.places.send_modify(|places| *places += 1);
+        if self.ports.places.send(place).await.is_err() {
+            return Err(SessionError::Compute(anyhow::anyhow!("the compute thread ended")));
+        }
+        Ok(None)
+    }
+
+    /// Gives up the current generation: the others go on without this worker. The state is kept.
+    pub(super) fn abandon(&mut self) {
+        if let Some(current) = self.current.take() {
+            warn!(generation = %current.roster.generation(), "the generation goes on without this worker");
+            current.cancelled.cancel();
+        }
+        self.next = None;
+        self.tellings.abort_all();
+        self.finishing = None;
+        self.outbox.set_reporter(false);
+        self.pulse.enter(Generation(0));
+    }
+
     /// Opens the door for the left neighbour of a roster.
-    pub(super) fn expect(&self, roster: Roster) -> Next {
+    fn expect(&self, roster: Roster) -> Next {
         let entry = roster.find(self.candidate.worker).map(|member| {
             let rank = member.rank;
             let broken = Broken::default();
@@ -64,7 +140,7 @@ impl Session {
     }
 
     /// Makes the links of a roster; `None` when this worker is not a member.
-    pub(super) fn place(&self, next: Next) -> Option<(Current, Place)> {
+    fn place(&self, next: Next) -> Option<(Current, Place)> {
         let Next { roster, entry } = next;
         let Entry {
             rank,

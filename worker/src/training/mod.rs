@@ -14,6 +14,7 @@
 mod adder;
 mod clip;
 pub mod epoch;
+mod error;
 pub mod feed;
 pub mod fixed_point;
 mod healing;
@@ -28,26 +29,25 @@ pub mod source;
 pub mod state;
 pub mod sum;
 mod threads;
+mod update;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use collective::CollectiveError;
 use data::{Plan, SlotBatch, StepPlan};
-use model::layout::{Layout, TensorSpec};
+use model::layout::Layout;
 use proto::{Activity, Recipe, SumKind};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use self::clip::{clipped, global_norm, scale_all};
+pub use self::error::TrainingError;
 use self::feed::{Arrival, Control, Feed};
-use self::fixed_point::NOT_FINITE;
 use self::learner::{Learner, Slot};
-use self::optimizer::Inputs;
-use self::schedule::{Rates, Schedule};
+use self::schedule::Schedule;
 use self::source::{SlotBatches, Source};
 use self::state::State;
 use self::sum::{StepSum, Totals, Unsettled};
 use self::threads::worth_starting;
+use self::update::Update;
 use crate::replica::Replica;
 use crate::report::Reporter;
 use crate::ring::Ring;
@@ -67,71 +67,6 @@ pub enum Ending {
     Stopped,
     /// All ranks go over to the next generation after the same step.
     Switched,
-}
-
-/// Why a run could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainingError {
-    /// The ring broke.
-    #[error("the ring broke at step {step}: {source}")]
-    Ring {
-        /// The step that was not applied.
-        step: u64,
-        /// What the ring reported.
-        source: CollectiveError,
-    },
-    /// Gradients stayed infinite or not a number.
-    #[error(
-        "the gradient was not finite for {steps} steps in a row, at last in {tensor} at step {step}, from {samples}; \
-         lower --lr0 or look at the labels"
-    )]
-    NotFinite {
-        /// The last step.
-        step: u64,
-        /// How many in a row.
-        steps: u32,
-        /// The first tensor with such a value.
-        tensor: String,
-        /// The samples of the slots that it came from.
-        samples: String,
-    },
-    /// A step was computed again and again without a usable sum.
-    #[error("the sums of step {step} were not usable in {attempts} attempts, at last: {reason}")]
-    Unsettled {
-        /// The step that was not applied.
-        step: u64,
-        /// How often it was computed.
-        attempts: u32,
-        /// What was wrong with the last sum.
-        reason: String,
-    },
-    /// A state could not be copied from a peer or from the coordinator.
-    #[error("cannot copy the state of step {step}: {reason}")]
-    Heal {
-        /// The step of the state.
-        step: u64,
-        /// Why not.
-        reason: String,
-    },
-    /// A batch could not be loaded.
-    #[error("cannot load a batch: {0}")]
-    Loader(#[from] data::LoaderError),
-    /// A peer sent validation records that cannot be read.
-    #[error("rank {rank} sent validation records that cannot be read: {reason}")]
-    Records {
-        /// The sender.
-        rank: usize,
-        /// What was wrong.
-        reason: String,
-    },
-}
-
-/// What became of a step's gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Update {
-    Applied,
-    /// It was not finite.
-    Skipped,
 }
 
 /// What a rank's part in a generation is given.
@@ -409,81 +344,6 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Applies the summed gradient, or skips the step on every rank alike when it is not finite.
-    fn apply(&mut self, step: &StepPlan, totals: &Totals, rates: &Rates) -> Result<Update, TrainingError> {
-        let mean = f64::from(totals.images) / f64::from(totals.normaliser);
-        let norm = mean * global_norm(self.sum.gradient());
-        self.state.step += 1;
-        let are_statistics_finite = self.sum.statistics().iter().all(|value| value.is_finite());
-        if !norm.is_finite() || !are_statistics_finite || totals.magnitudes.contains(&NOT_FINITE) {
-            return self.skip(step, totals);
-        }
-        scale_all(
-            self.sum.gradient_mut(),
-            (mean * clipped(norm, self.parts.recipe.clip_norm)) as f32,
-            self.threads,
-        );
-        let state = &mut *self.state;
-        let held = state.hold(self.parts.learner.frozen());
-        state.nonfinite_run = 0;
-        state.updates += 1;
-        self.parts.schedule.optimizer.update(
-            &self.layout,
-            &mut state.parameters,
-            &mut state.moments,
-            &Inputs {
-                gradient: self.sum.gradient(),
-                rates,
-                update: state.updates,
-                orthogonalise: &|matrix, shape| self.parts.learner.orthogonalise(matrix, shape),
-                threads: self.threads,
-            },
-        );
-        state.update_running_statistics(
-            self.sum.statistics(),
-            totals.slots,
-            step.batches(),
-            BATCH_NORM_MOMENTUM,
-        );
-        state.update_average(
-            self.parts.recipe.ema_decay,
-            self.parts.recipe.ema_tau,
-            self.threads,
-        );
-        state.restore(&held);
-        state.exponents.settle(step.step, &totals.magnitudes);
-        let every = u64::from(self.parts.recipe.hash_every);
-        if every > 0 && state.step.is_multiple_of(every) {
-            let generation = self.parts.ring.group().generation();
-            info!(step = state.step, %generation, hash = %state.hash().state, "state");
-        }
-        Ok(Update::Applied)
-    }
-
-    fn skip(&mut self, step: &StepPlan, totals: &Totals) -> Result<Update, TrainingError> {
-        self.state.nonfinite_run += 1;
-        let steps = self.state.nonfinite_run;
-        let tensor = first_not_finite(&self.layout, self.sum.gradient(), &totals.magnitudes);
-        let samples = samples_of(step, &totals.not_finite);
-        let step = step.step;
-        warn!(
-            step,
-            in_a_row = steps,
-            tensor,
-            samples,
-            "gradient is not finite; step skipped on all ranks"
-        );
-        if steps >= self.parts.recipe.nonfinite_max {
-            return Err(TrainingError::NotFinite {
-                step,
-                steps,
-                tensor,
-                samples,
-            });
-        }
-        Ok(Update::Skipped)
-    }
-
     /// Returns this rank's share of `items` things that are dealt in order.
     fn shard(&self, items: usize) -> Range<usize> {
         let group = self.parts.ring.group();
@@ -491,49 +351,5 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Returns the name of the first tensor with a value that is not finite: by its magnitude for exact sums, whose
-/// values are then not decoded, by its values otherwise.
-fn first_not_finite(layout: &Layout, gradient: &[f32], magnitudes: &[u8]) -> String {
-    let is_not_finite = |(index, tensor): &(usize, &TensorSpec)| match magnitudes.get(*index) {
-        Some(&magnitude) => magnitude == NOT_FINITE,
-        None => gradient[tensor.range.clone()]
-            .iter()
-            .any(|value| !value.is_finite()),
-    };
-    let first = layout.parameters.iter().enumerate().find(is_not_finite);
-    first.map_or_else(
-        || "the statistics or the norm".to_owned(),
-        |(_, tensor)| tensor.name.clone(),
-    )
-}
-
-/// Names the samples of some slots of a step, the first few of many.
-fn samples_of(step: &StepPlan, slots: &[u32]) -> String {
-    let mut names: Vec<String> = step
-        .slots
-        .iter()
-        .filter(|slot| slots.contains(&slot.index))
-        .flat_map(|slot| &slot.samples)
-        .map(|sample| sample.0.to_string())
-        .collect();
-    if names.is_empty() {
-        return "no single slot".to_owned();
-    }
-    let rest = names.len().saturating_sub(SAMPLES_SHOWN);
-    names.truncate(SAMPLES_SHOWN);
-    let more = if rest > 0 {
-        format!(" and {rest} more")
-    } else {
-        String::new()
-    };
-    format!("samples {}{more}", names.join(", "))
-}
-
-/// Momentum of the running BatchNorm statistics in the published YOLO models.
-const BATCH_NORM_MOMENTUM: f32 = 0.03;
-
 /// A step is computed again once for each surprise; more than these in one step is no surprise any more.
 const ATTEMPTS_MAX: u32 = 4;
-
-/// So many samples are named; a slot may have sixteen.
-const SAMPLES_SHOWN: usize = 16;
