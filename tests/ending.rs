@@ -164,6 +164,42 @@ fn a_lingering_coordinator_lingers_again_when_it_is_started_again() {
 }
 
 #[test]
+fn a_lingering_coordinator_stays_when_an_operator_has_stopped_its_run_and_goes_on_with_it_when_started_again()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let lingering = [&LONG[..], &["--linger"]].concat();
+    let mut cluster = Cluster::start(Path::new(PROGRAM), folder.path(), 1, &lingering);
+    cluster
+        .coordinator
+        .wait_for_output("epoch 1/", Duration::from_secs(120));
+    let arguments = ["stop", "--coordinator", cluster.address(), "--insecure"];
+    let asked = Process::start(Path::new(PROGRAM), &arguments, &folder.path().join("stop.log"));
+    assert_eq!(asked.wait(STOP_DEADLINE).code, Some(0));
+    let worker = cluster.workers.remove(0).wait(STOP_DEADLINE);
+    assert_eq!(worker.code, RESUMABLE, "{}", worker.output);
+    cluster
+        .coordinator
+        .wait_for_output("staying until asked to stop", STOP_DEADLINE);
+    cluster.coordinator.signal(Signal::TERM);
+    let ended = std::mem::replace(&mut cluster.coordinator, idle(folder.path())).wait(STOP_DEADLINE);
+    assert_eq!(ended.code, RESUMABLE, "{}", ended.output);
+
+    cluster.restart_coordinator();
+    cluster
+        .coordinator
+        .wait_for_output("resuming from the checkpoint of step", STOP_DEADLINE);
+    cluster.add_worker(&["--drained-exit-code", "3"]);
+    cluster.coordinator.wait_for_output("epoch ", STOP_DEADLINE);
+    let drained = cluster.workers.remove(0);
+    drained.signal(Signal::TERM);
+    let drained = drained.wait(STOP_DEADLINE);
+    assert_eq!(drained.code, Some(3), "{}", drained.output);
+    // Asked by a signal, it does not stay.
+    cluster.coordinator.signal(Signal::TERM);
+    assert_stopped_well(cluster);
+}
+
+#[test]
 fn a_run_that_failed_is_told_with_its_exit_code_when_it_is_taken_over_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let lonely = [

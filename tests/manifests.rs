@@ -8,8 +8,9 @@ use std::process::Command;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, PodTemplateSpec, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 const OVERLAYS: [&str; 5] = ["cpu", "gpu", "jobset", "kueue", "mtls"];
@@ -120,11 +121,40 @@ fn check(objects: &[Value]) -> Complaints {
         policies.clone().any(closed),
         "a network policy that closes everything else",
     );
+    let opened = policies.filter_map(|policy| serde_json::from_value::<NetworkPolicy>(policy.clone()).ok());
+    let peers = opened
+        .flat_map(|policy| policy.spec.unwrap_or_default().egress.unwrap_or_default())
+        .flat_map(|rule| rule.to.unwrap_or_default());
+    want(peers.into_iter().any(|peer| is_dns(&peer)), "a way to the DNS");
     let budgets = objects
         .iter()
         .filter(|object| kind(object) == "PodDisruptionBudget");
     want(budgets.count() == 2, "a disruption budget for each kind of pod");
     complaints
+}
+
+/// Whether a rule reaches the pods of a cluster's DNS, which have one label of theirs and none of ours.
+fn is_dns(peer: &NetworkPolicyPeer) -> bool {
+    let takes = |selector: &Option<LabelSelector>, key: &str, value: &str| {
+        let selector = selector.clone().unwrap_or_default();
+        let labels = selector.match_labels.unwrap_or_default();
+        let expressions = selector.match_expressions.unwrap_or_default();
+        labels
+            .iter()
+            .all(|label| (&**label.0, &**label.1) == (key, value))
+            && expressions.iter().all(|expression| {
+                expression.key == key
+                    && expression.operator == "In"
+                    && expression.values.iter().flatten().any(|word| word == value)
+            })
+    };
+    peer.namespace_selector.is_some()
+        && takes(
+            &peer.namespace_selector,
+            "kubernetes.io/metadata.name",
+            "kube-system",
+        )
+        && takes(&peer.pod_selector, "k8s-app", "kube-dns")
 }
 
 fn check_pod(template: &PodTemplateSpec) -> Complaints {
@@ -299,6 +329,42 @@ mod needs_kubectl {
             "ringmaster"
         );
         assert_eq!(queued["spec"]["suspend"], true);
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn a_jobset_starts_the_processes_of_the_base() {
+        let arguments = |overlay: &str| {
+            let (mut pods, _) = pods_and_jobs(&build(overlay));
+            let container = |pod: PodTemplateSpec| pod.spec.unwrap().containers.remove(0);
+            let mut commands: Vec<Vec<String>> =
+                pods.drain(..).map(|pod| container(pod).args.unwrap()).collect();
+            for command in &mut commands {
+                command.sort();
+            }
+            commands.sort();
+            commands
+        };
+        let mut base = arguments("cpu");
+        for command in &mut base {
+            command.retain(|argument| argument != "--linger");
+        }
+        assert_eq!(arguments("jobset"), base);
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn dns_pods_need_no_label_of_ours() {
+        let mut objects = build("cpu");
+        for object in objects
+            .iter_mut()
+            .filter(|object| kind(object) == "NetworkPolicy")
+        {
+            for rule in object["spec"]["egress"].as_array_mut().into_iter().flatten() {
+                rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] = "ringmaster".into();
+            }
+        }
+        assert_eq!(check(&objects), ["a way to the DNS"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the program is made of: licences, bans and sources as `deny.toml` has them, checked against Cargo's own answer.
 //!
 //! `cargo deny` reads the same file and knows more; this needs no further program and no network. It does not
-//! know advisories.
+//! know advisories. And what a build in a container is given.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -120,6 +120,18 @@ fn licences_are_allowed_packages_are_not_banned_and_come_from_the_registry() {
         }
         // Anything but the registry and this folder has its address here.
         assert!(!place.contains("://"), "{name} comes from {place}");
+    }
+}
+
+#[test]
+fn a_build_in_a_container_is_given_every_package_of_the_workspace() {
+    let read = |name: &str| std::fs::read_to_string(format!("{ROOT}/{name}")).unwrap();
+    let workspace: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let ignored = read(".dockerignore");
+    for member in strings(&workspace["workspace"]["members"]) {
+        let folder = member.split('/').next().unwrap();
+        let is_given = ignored.lines().any(|line| line.strip_prefix('!') == Some(folder));
+        assert!(is_given, ".dockerignore leaves out {folder}");
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Threads of each worker [default: the cores, shared out]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Folder in which the workers share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own
+    /// Folder in which the workers share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own for training and as much for validation
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Folder that holds the run's folder

@@ -60,7 +60,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
     pub name: String,
 
-    /// When the run has ended well, stay until asked to stop: for an orchestrator that starts whatever ends again.
+    /// When the run has completed, or an operator has stopped it, stay until asked to end by a signal: for an orchestrator that
+    /// starts whatever ends again.
     #[arg(long)]
     pub linger: bool,
 
@@ -211,16 +212,15 @@ fn coordinate(args: &Args, config: CoordinatorConfig) -> anyhow::Result<ExitCode
         say_where(&summary.directory);
         if summary.is_resumable {
             println!("resume with: --resume {}", summary.directory.path().display());
-            return Ok(ExitCode::from(RESUMABLE));
         }
         linger(args, &asked_to_stop).await;
-        Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::from(if summary.is_resumable { RESUMABLE } else { 0 }))
     })
 }
 
-/// Stays after the end of a run, if that is wanted.
+/// Stays after the end of a run, if that is wanted and nobody has asked this process to end.
 async fn linger(args: &Args, asked_to_stop: &CancellationToken) {
-    if args.linger {
+    if args.linger && !asked_to_stop.is_cancelled() {
         println!("the run has ended; staying until asked to stop");
         asked_to_stop.cancelled().await;
     }

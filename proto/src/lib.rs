@@ -21,6 +21,7 @@
 //! | [`state`] | ranges of training states, digests |
 //! | [`segment`] | ring segments to and from `collective` |
 //! | [`recipe`] | hyper-parameters: defaults, ranges, TOML, digest |
+//! | [`parse`] | messages parsed once: the error, and helpers |
 //! | [`refusal`] | the one table from error to gRPC status |
 //! | [`transport`] | HTTP/2 settings of both ends, and size limits |
 //!

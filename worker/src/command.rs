@@ -39,7 +39,7 @@ pub struct Args {
     /// Data set on this host, when it lies elsewhere than the recipe says
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Folder in which workers of this host share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own
+    /// Folder in which workers of this host share decoded pictures, as in /dev/shm; without, each keeps up to 1 GiB of its own for training and as much for validation
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Address to accept the ring neighbour on [default: a free port on all addresses, with --insecure on 127.0.0.1]
@@ -54,6 +54,10 @@ pub struct Args {
     /// Seconds to look for the coordinator
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
     join_timeout: u64,
+    /// Exit code when this worker was asked to end and the others go on; another than 0 for an orchestrator that is to start one in
+    /// its place
+    #[arg(long, value_name = "CODE", default_value_t = 0)]
+    drained_exit_code: u8,
     #[command(flatten)]
     security: SecurityArgs,
 }
@@ -85,8 +89,8 @@ impl Args {
     }
 }
 
-/// Runs a worker to the end of its part: 0 when the run completed, or when this worker was asked to end and the others
-/// go on; 75 when the run was stopped and can be resumed; 1 when it failed; 2 for certificates or addresses that cannot
+/// Runs a worker to the end of its part: 0 when the run completed; `--drained-exit-code` when this worker was asked to end
+/// and the others go on; 75 when the run was stopped and can be resumed; 1 when it failed; 2 for certificates or addresses that cannot
 /// be used.
 pub fn main(args: Args) -> ExitCode {
     let filter = EnvFilter::builder()
@@ -100,6 +104,7 @@ pub fn main(args: Args) -> ExitCode {
     #[cfg(all(feature = "tch", unix))]
     start_with_environment();
 
+    let drained = ExitCode::from(args.drained_exit_code);
     let config = match args.config() {
         Ok(config) => config,
         Err(error) => {
@@ -121,7 +126,7 @@ pub fn main(args: Args) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(Part::Run(ending)) => report(&ending),
-        Ok(Part::Drained) => ExitCode::SUCCESS,
+        Ok(Part::Drained) => drained,
         Err(SessionError::StoppedEarly | SessionError::Connect(ConnectError::Stopped { .. })) => {
             info!("stopped before training began");
             ExitCode::SUCCESS

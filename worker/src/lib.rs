@@ -7,11 +7,14 @@
 //! | [`training`] | the algorithm: steps, epochs, optimizer, schedule, state; no socket, no tensor, no clock |
 //! | [`yolo`] | the learner: forward, loss and backward of crate `model` |
 //! | [`ring`] | collective operations over gRPC streams between neighbours |
-//! | [`report`], [`delivery`] | what training tells, and how it reaches the coordinator |
+//! | [`report`], [`outbox`], [`delivery`] | what training tells, and how it reaches the coordinator |
+//! | [`replica`] | whole states between processes |
 //! | [`arithmetic`] | what the bits of a result depend on |
 //! | [`prepare`] | opens device, data and model as the recipe says |
 //! | [`compute`] | the thread that trains |
+//! | [`signals`], [`pulse`] | what it is asked, and what it shows of itself, while it trains |
 //! | [`session`], [`connect`], [`heartbeat`], [`address`] | the conversation with the coordinator |
+//! | [`prober`] | measures connections for `doctor` |
 //! | [`command`] | command line of `worker` and of `ringmaster worker` |
 //!
 //! A worker leaves nothing on its host: weights and results go to the coordinator. It decides nothing that the
