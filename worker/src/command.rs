@@ -54,8 +54,8 @@ pub struct Args {
     /// Seconds to look for the coordinator
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=JOIN_TIMEOUT_MAX))]
     join_timeout: u64,
-    /// Exit code when this worker was asked to end and the others go on; another than 0 for an orchestrator that is to start one in
-    /// its place
+    /// Exit code when this worker was asked to end, and the run goes on or has not begun; another than 0 for an orchestrator that is
+    /// to start one in its place
     #[arg(long, value_name = "CODE", default_value_t = 0)]
     drained_exit_code: u8,
     #[command(flatten)]
@@ -90,7 +90,7 @@ impl Args {
 }
 
 /// Runs a worker to the end of its part: 0 when the run completed; `--drained-exit-code` when this worker was asked to end
-/// and the others go on; 75 when the run was stopped and can be resumed; 1 when it failed; 2 for certificates or addresses that cannot
+/// and the run goes on or has not begun; 75 when the run was stopped and can be resumed; 1 when it failed; 2 for certificates or addresses that cannot
 /// be used.
 pub fn main(args: Args) -> ExitCode {
     let filter = EnvFilter::builder()
@@ -129,7 +129,7 @@ pub fn main(args: Args) -> ExitCode {
         Ok(Part::Drained) => drained,
         Err(SessionError::StoppedEarly | SessionError::Connect(ConnectError::Stopped { .. })) => {
             info!("stopped before training began");
-            ExitCode::SUCCESS
+            drained
         }
         Err(error) => {
             eprintln!("error: {error}");
