@@ -52,7 +52,9 @@ fn a_run_full_of_faults_ends_with_the_bits_of_an_undisturbed_one() {
     let seed = number("RINGMASTER_SEED", 1);
     println!("RINGMASTER_FAULTS={faults} RINGMASTER_SEED={seed} cargo test --release --test chaos");
     // A fault every two seconds; an epoch of ten steps takes well over one, faults and all.
-    let epochs = (4 + faults * 3 / 2).to_string();
+    let epochs = 4 + faults * 3 / 2;
+    let all_steps = 10 * epochs;
+    let epochs = epochs.to_string();
 
     let folder = tempfile::tempdir().unwrap();
     let undisturbed = folder.path().join("undisturbed");
@@ -71,6 +73,7 @@ fn a_run_full_of_faults_ends_with_the_bits_of_an_undisturbed_one() {
             .map(|line| (line.step, line.hash))
             .collect()
     };
+    assert!(expected.keys().copied().eq(1..=all_steps), "{expected:?}");
 
     let disturbed = folder.path().join("disturbed");
     std::fs::create_dir(&disturbed).unwrap();

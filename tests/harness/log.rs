@@ -30,7 +30,7 @@ pub fn unix_seconds() -> f64 {
 }
 
 fn step(line: &str) -> Option<StepLine> {
-    if !line.contains(" worker::training: state ") {
+    if !line.contains(" worker::training::update: state ") {
         return None;
     }
     let field = |name: &str| {
@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_step_line_is_read_and_others_are_not() {
-        let line = "2026-11-24T08:55:48.5Z  INFO worker::training: state generation=3 step=17 hash=ab12";
+        let line =
+            "2026-11-24T08:55:48.5Z  INFO worker::training::update: state generation=3 step=17 hash=ab12";
         let expected = StepLine {
             time: 1_795_510_548.5,
             generation: 3,
