@@ -196,7 +196,30 @@ fn a_lingering_coordinator_stays_when_an_operator_has_stopped_its_run_and_goes_o
     assert_eq!(drained.code, Some(3), "{}", drained.output);
     // Asked by a signal, it does not stay.
     cluster.coordinator.signal(Signal::TERM);
-    assert_stopped_well(cluster);
+    let ended = cluster.coordinator.wait(STOP_DEADLINE);
+    assert_eq!(ended.code, RESUMABLE, "{}", ended.output);
+    assert!(!ended.output.contains("staying"), "{}", ended.output);
+}
+
+#[test]
+fn a_worker_that_is_asked_to_end_before_there_is_a_coordinator_ends_as_one_that_has_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let arguments = [
+        "worker",
+        "--insecure",
+        "--coordinator",
+        &address,
+        "--drained-exit-code",
+        "3",
+    ];
+    let mut worker = Process::start(Path::new(PROGRAM), &arguments, &folder.path().join("worker.log"));
+    worker.wait_for_output("no coordinator", Duration::from_secs(30));
+    worker.signal(Signal::TERM);
+    let ended = worker.wait(STOP_DEADLINE);
+    assert_eq!(ended.code, Some(3), "{}", ended.output);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::process::Command;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, PodTemplateSpec, Service};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 const OVERLAYS: [&str; 5] = ["cpu", "gpu", "jobset", "kueue", "mtls"];
@@ -57,7 +58,6 @@ fn typed(object: &Value) -> Result<(), serde_json::Error> {
     match kind(object) {
         "ConfigMap" => read::<ConfigMap>(object),
         "Job" => read::<Job>(object),
-        "Namespace" => read::<Namespace>(object),
         "NetworkPolicy" => read::<NetworkPolicy>(object),
         "PersistentVolumeClaim" => read::<PersistentVolumeClaim>(object),
         "PodDisruptionBudget" => read::<PodDisruptionBudget>(object),
@@ -121,19 +121,60 @@ fn check(objects: &[Value]) -> Complaints {
         policies.clone().any(closed),
         "a network policy that closes everything else",
     );
-    let opened = policies.filter_map(|policy| serde_json::from_value::<NetworkPolicy>(policy.clone()).ok());
-    let peers = opened
-        .flat_map(|policy| policy.spec.unwrap_or_default().egress.unwrap_or_default())
-        .flat_map(|rule| rule.to.unwrap_or_default());
-    want(peers.into_iter().any(|peer| is_dns(&peer)), "a way to the DNS");
+    let specs = policies.map(|policy| {
+        let policy: NetworkPolicy = serde_json::from_value(policy.clone()).unwrap();
+        policy.spec.unwrap()
+    });
+    let of_workers = specs.filter(|spec| is_labelled(spec.pod_selector.as_ref(), "worker"));
+    let mut rules = of_workers.flat_map(|spec| spec.egress.unwrap_or_default());
+    want(
+        rules.any(|rule| opens_dns(&rule)),
+        "a way from workers to the DNS",
+    );
     let budgets = objects
         .iter()
         .filter(|object| kind(object) == "PodDisruptionBudget");
-    want(budgets.count() == 2, "a disruption budget for each kind of pod");
+    let budgets: Vec<PodDisruptionBudget> = budgets
+        .map(|budget| serde_json::from_value(budget.clone()).unwrap())
+        .collect();
+    want(budgets.len() == 2, "a disruption budget for each kind of pod");
+    let specs = budgets.into_iter().filter_map(|budget| budget.spec);
+    let mut of_workers = specs.filter(|spec| is_labelled(spec.selector.as_ref(), "worker"));
+    let workers = jobs.iter().filter_map(|job| job.completions).max();
+    let least = workers.map(|workers| IntOrString::Int(workers - 1));
+    // By maxUnavailable no pod of a Job can be evicted: the budget cannot ask how many there should be.
+    want(
+        of_workers.all(|spec| spec.max_unavailable.is_none() && spec.min_available == least),
+        "a budget that lets one worker go",
+    );
+    want(
+        !objects.iter().any(|object| kind(object) == "Namespace"),
+        "no namespace: it would take the results with it",
+    );
     complaints
 }
 
-/// Whether a rule reaches the pods of a cluster's DNS, which have one label of theirs and none of ours.
+/// Whether a selector takes the pods of one of our components.
+fn is_labelled(selector: Option<&LabelSelector>, component: &str) -> bool {
+    let labels = selector.and_then(|selector| selector.match_labels.as_ref());
+    labels.is_some_and(|labels| {
+        labels
+            .get("app.kubernetes.io/component")
+            .is_some_and(|label| label == component)
+    })
+}
+
+/// Whether a rule lets questions through to a cluster's DNS.
+fn opens_dns(rule: &NetworkPolicyEgressRule) -> bool {
+    let opens = |protocol: &str| {
+        let mut ports = rule.ports.iter().flatten();
+        ports
+            .any(|port| port.protocol.as_deref() == Some(protocol) && port.port == Some(IntOrString::Int(53)))
+    };
+    opens("UDP") && opens("TCP") && rule.to.iter().flatten().any(is_dns)
+}
+
+/// Whether these are the pods of a cluster's DNS, which have one label of theirs and none of ours.
 fn is_dns(peer: &NetworkPolicyPeer) -> bool {
     let takes = |selector: &Option<LabelSelector>, key: &str, value: &str| {
         let selector = selector.clone().unwrap_or_default();
@@ -208,8 +249,23 @@ fn check_pod(template: &PodTemplateSpec) -> Complaints {
         !arguments.iter().any(|argument| argument.contains("insecure")),
         "no plain text",
     );
-    let probes = [&container.startup_probe, &container.readiness_probe];
-    for probe in probes {
+    let is_coordinator = arguments.first().is_some_and(|word| word == "coordinator");
+    let starts = &container.startup_probe;
+    want(
+        starts.is_none() == is_coordinator,
+        "a startup probe, if it is a worker: a coordinator may only tell of a run that has ended",
+    );
+    want(
+        is_coordinator
+            || arguments
+                .iter()
+                .any(|argument| argument.starts_with("--drained-exit-code=") && !argument.ends_with("=0")),
+        "an exit code that is not 0 for a worker that has handed over",
+    );
+    for probe in [&container.readiness_probe]
+        .into_iter()
+        .chain(starts.is_some().then_some(starts))
+    {
         let command = probe
             .as_ref()
             .and_then(|probe| probe.exec.as_ref())
@@ -270,6 +326,10 @@ fn check_job(job: &JobSpec) -> Complaints {
             rule.action == "FailJob" && rule.on_exit_codes.as_ref().is_some_and(|on| on.values == [2])
         });
         want(fails, "a failure policy that fails on bad configuration");
+        let goes_on = rules.iter().any(|rule| {
+            rule.action == "Ignore" && rule.on_exit_codes.as_ref().is_some_and(|on| on.values == [75])
+        });
+        want(goes_on, "a failure policy that ignores who was asked to end");
     }
     complaints
 }
@@ -353,6 +413,33 @@ mod needs_kubectl {
     }
 
     #[test]
+    fn the_namespace_holds_its_pods_to_the_strictest_standard() {
+        let path = format!("{}/../deploy/k8s/namespace.yaml", env!("CARGO_MANIFEST_DIR"));
+        let namespace: Namespace = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let labels = namespace.metadata.labels.unwrap();
+        assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
+    }
+
+    #[test]
+    #[ignore = "needs kubectl"]
+    fn a_coordinator_of_a_stateful_set_lingers() {
+        for overlay in OVERLAYS.iter().filter(|&&overlay| overlay != "jobset") {
+            let objects = build(overlay);
+            let set = objects
+                .iter()
+                .find(|object| kind(object) == "StatefulSet")
+                .unwrap();
+            let arguments = set["spec"]["template"]["spec"]["containers"][0]["args"]
+                .as_array()
+                .unwrap();
+            assert!(
+                arguments.iter().any(|argument| argument == "--linger"),
+                "{overlay}"
+            );
+        }
+    }
+
+    #[test]
     #[ignore = "needs kubectl"]
     fn dns_pods_need_no_label_of_ours() {
         let mut objects = build("cpu");
@@ -364,7 +451,7 @@ mod needs_kubectl {
                 rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] = "ringmaster".into();
             }
         }
-        assert_eq!(check(&objects), ["a way to the DNS"]);
+        assert_eq!(check(&objects), ["a way from workers to the DNS"]);
     }
 
     #[test]

@@ -135,8 +135,8 @@ fn check_classes(classes: Option<&[u32]>, names: &[String]) -> anyhow::Result<()
     Ok(())
 }
 
-/// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments, a recipe or
-/// certificates that cannot be used, 75 for a run that was stopped and can be resumed.
+/// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed,
+/// 75 for a run that was stopped and can be resumed. `coordinator` and `worker` have theirs: see their `main`.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => return exit(train::main(*args)),

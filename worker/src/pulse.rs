@@ -22,8 +22,9 @@ impl Pulse {
         Generation(self.generation.load(Ordering::Relaxed))
     }
 
-    /// Enters a generation.
+    /// Enters a generation, in which the state may become another one.
     pub fn enter(&self, generation: Generation) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.generation.store(generation.0, Ordering::Relaxed);
     }
 

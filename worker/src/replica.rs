@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::{Generation, ImageHeader};
+use proto::{Generation, ImageHeader, WorkerId};
 use tokio::sync::watch;
 
 use crate::training::meeting::Standing;
@@ -35,6 +35,8 @@ pub trait Peers: Send + Sync {
 pub struct Replica {
     /// The generation.
     pub generation: Generation,
+    /// Its members, in rank order: nobody else is given anything.
+    pub members: Vec<WorkerId>,
     /// Which ranks are known to hold a damaged state.
     pub damaged: Vec<bool>,
     /// Steps of the newest checkpoint; the generation does not begin behind it.
@@ -50,6 +52,7 @@ impl Replica {
     pub fn offer(&self, bytes: Vec<u8>, standing: Standing) {
         self.offers.0.send_replace(Some(Arc::new(Offer {
             generation: self.generation,
+            members: self.members.clone(),
             step: standing.step,
             digest: standing.digest,
             bytes: bytes.into(),
@@ -67,6 +70,8 @@ impl Replica {
 pub struct Offer {
     /// The generation in which it is offered.
     pub generation: Generation,
+    /// Whom it is offered to.
+    pub members: Vec<WorkerId>,
     /// Steps applied in it.
     pub step: u64,
     /// Digest of the whole image.

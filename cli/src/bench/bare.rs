@@ -34,6 +34,7 @@ pub(super) async fn train(args: &Args, ring: Ring) -> anyhow::Result<Report> {
         ring,
         replica: Replica {
             generation: group.generation(),
+            members: Vec::new(),
             damaged: vec![false; group.world_size()],
             checkpoint_step: None,
             peers: Arc::new(Nobody),

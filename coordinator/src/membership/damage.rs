@@ -38,6 +38,9 @@ impl Membership {
         self.compared_step = Some(step);
         let votes = |digest: Fingerprint| told.iter().filter(|(_, other)| *other == digest).count();
         if told.iter().all(|(_, digest)| *digest == told[0].1) {
+            if let Phase::Running(running) = &mut self.phase {
+                running.damaged.clear();
+            }
             return vec![];
         }
         let majority = told

@@ -30,12 +30,15 @@ pub(super) struct Running {
     pub(super) breaks: Vec<WorkerId>,
     /// The step at which that was counted.
     pub(super) breaks_step: u64,
+    /// Members that were told to copy the state of others, until all digests are equal again.
+    pub(super) damaged: Vec<WorkerId>,
 }
 
 impl Running {
     fn new(roster: Roster) -> Self {
         Self {
             unbroken_since: roster.generation(),
+            damaged: roster.damaged.clone(),
             roster,
             previous: None,
             suspicions: Vec::new(),
@@ -55,7 +58,7 @@ impl Running {
         std::iter::once(&self.roster).chain(&self.previous)
     }
 
-    /// The roster whose members are known to have the state: newcomers of a planned one copy it yet.
+    /// The roster whose members are the first to have the state: newcomers of a planned one copy it yet.
     pub(super) fn at_work(&self) -> &Roster {
         self.previous.as_ref().unwrap_or(&self.roster)
     }
@@ -103,6 +106,15 @@ impl Membership {
         roster.switch = switch;
         roster.checkpoint_step = self.checkpoint_step;
         roster.damaged = damaged;
+        if let (Phase::Running(running), Switch::Now) = (&self.phase, switch) {
+            // Who was told to copy may not have come to it.
+            let still = running.damaged.iter().filter(|worker| ring.contains(worker));
+            let still: Vec<WorkerId> = still
+                .filter(|worker| !roster.damaged.contains(worker))
+                .copied()
+                .collect();
+            roster.damaged.extend(still);
+        }
         let is_after_a_wait = matches!(self.phase, Phase::Gathering { .. });
         self.out_of_sight.announced(&roster);
         let mut next = Running::new(roster.clone());
@@ -159,10 +171,13 @@ impl Membership {
             Phase::Running(running) => running.rank_of(seat.worker()),
             Phase::Gathering { .. } | Phase::Finished { .. } => None,
         };
-        let has_state = |seat: &&Seat| match &self.phase {
+        let is_at_work = |seat: &&Seat| match &self.phase {
             Phase::Running(running) => running.at_work().find(seat.worker()).is_some(),
             Phase::Gathering { .. } | Phase::Finished { .. } => false,
         };
+        // Before anybody has told, at the start of a run or of a coordinator, all members are taken at their place.
+        let is_told = self.seats.iter().any(|seat| is_at_work(&seat) && seat.has_state);
+        let has_state = |seat: &&Seat| is_at_work(seat) && (seat.has_state || !is_told);
         let (mut leaving, mut staying): (Vec<&Seat>, Vec<&Seat>) =
             self.seats.iter().partition(|seat| seat.is_draining);
         leaving.sort_by_key(|seat| old_rank(seat).unwrap_or(usize::MAX));

@@ -2,7 +2,7 @@
 //!
 //! A lapsed lease and a goodbye are decided at once, and so is a worker whose connection and whose links are gone. A link
 //! that breaks between two workers that are both there is no loss: the ring is made anew with the same members, and only
-//! a link that breaks again and again costs the worker at its end its place. A Watch stream that closes while the links
+//! a worker that is accused of it again and again loses its place. A Watch stream that closes while the links
 //! hold may come back.
 
 use std::time::Duration;
@@ -62,10 +62,17 @@ impl Membership {
                 current: self.generation(),
             });
         }
+        let mut vitals = *vitals;
+        if let Phase::Running(running) = &self.phase
+            && sender.generation < running.unbroken_since
+        {
+            // Of a state that may have been replaced since.
+            vitals.digest = None;
+        }
         let has_digest = vitals
             .digest
             .is_some_and(|digest| !self.seats[seat].digests.contains(&digest));
-        if let Some(gap) = self.seats[seat].hear(now, sender.generation, vitals) {
+        if let Some(gap) = self.seats[seat].hear(now, sender.generation, &vitals) {
             self.gaps.add(gap);
         }
         let offered = match &self.phase {

@@ -21,6 +21,8 @@ pub(super) struct Seat {
     pub(super) step: u64,
     /// What it did then.
     pub(super) activity: Activity,
+    /// Whether it has done anything but wait in a generation: then it has the state, which newcomers copy first.
+    pub(super) has_state: bool,
     /// How much it had got done then.
     pub(super) progress: u64,
     /// When that number last changed.
@@ -47,6 +49,7 @@ impl Seat {
             generation: Generation(0),
             step: 0,
             activity: Activity::Waiting,
+            has_state: false,
             progress: 0,
             progress_at: now,
             waits_for_left: false,
@@ -81,6 +84,7 @@ impl Seat {
         self.generation = generation;
         self.step = vitals.step;
         self.activity = vitals.activity;
+        self.has_state |= generation > Generation(0) && vitals.activity != Activity::Waiting;
         self.waits_for_left = vitals.waits_for_left;
         if let Some(digest) = vitals.digest
             && !self.digests.contains(&digest)

@@ -126,6 +126,9 @@ impl RingLinks {
     }
 
     /// Returns the links of a ring within this process, in rank order.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub fn in_memory(world_size: usize) -> Vec<Self> {
         let ends = (0..world_size).map(|_| mpsc::channel(LINK_CAPACITY));
         let (rights, mut lefts): (Vec<_>, Vec<_>) = ends.unzip();

@@ -48,6 +48,10 @@ impl States {
                 current: offer.generation,
             });
         }
+        let worker = request.sender.worker;
+        if !offer.members.contains(&worker) {
+            return Err(Refusal::UnknownWorker { worker });
+        }
         Ok(offer)
     }
 }
@@ -100,3 +104,64 @@ type ImageStream = std::pin::Pin<Box<dyn Stream<Item = Result<wire::ImageRespons
 
 /// A peer offers its state right after the meeting; copying a gigabyte takes less than a second.
 const OFFER_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proto::{Generation, RunId, Sender, WorkerId};
+
+    use super::*;
+    use crate::replica::{Fetch, Peers, Replica};
+    use crate::training::meeting::Standing;
+
+    struct Nobody;
+
+    impl Peers for Nobody {
+        fn fetch(&self, _rank: usize, _range: Range<u64>) -> Fetch<'_> {
+            Box::pin(async { Err("nobody is there".to_owned()) })
+        }
+
+        fn checkpoint(&self, _range: Range<u64>) -> Fetch<'_> {
+            Box::pin(async { Err("nobody is there".to_owned()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_is_given_to_members_of_the_generation_and_to_nobody_else() {
+        let [one, other] = [WorkerId::from_u128(1), WorkerId::from_u128(2)];
+        let offers = Offers::default();
+        let states = States::new(offers.clone());
+        let replica = Replica {
+            generation: Generation(3),
+            members: vec![one],
+            damaged: vec![false],
+            checkpoint_step: None,
+            peers: Arc::new(Nobody),
+            offers,
+        };
+        let standing = Standing {
+            step: 7,
+            epochs: 0,
+            progressed: 3,
+            total_bytes: 5,
+            digest: Fingerprint::of(b"state"),
+        };
+        replica.offer(b"state".to_vec(), standing);
+        let ask = |worker, generation| FetchRequest {
+            sender: Sender {
+                run: RunId::from_u128(1),
+                worker,
+                generation: Generation(generation),
+            },
+            offset: 0,
+            length: 5,
+        };
+        assert_eq!(states.offer(&ask(one, 3)).await.unwrap().step, 7);
+        let refused = states.offer(&ask(other, 3)).await.unwrap_err();
+        assert_eq!(refused, Refusal::UnknownWorker { worker: other });
+        let refused = states.offer(&ask(one, 2)).await.unwrap_err();
+        let (sent, current) = (Generation(2), Generation(3));
+        assert_eq!(refused, Refusal::StaleGeneration { sent, current });
+    }
+}

@@ -57,11 +57,12 @@ impl Session {
         Ok(None)
     }
 
-    /// Asks to be let go, until a generation begins without this worker. A run that waits for workers lets it go at once:
-    /// no step boundary comes.
+    /// Delivers what is left, for those who go on without this worker may not have it, and asks to be let go, until a generation
+    /// begins without it. A run that waits for workers lets it go at once: no step boundary comes.
     pub(super) fn ask_to_go(&mut self) {
-        let (client, sender) = (self.client(), self.sender());
+        let (client, sender, outbox) = (self.client(), self.sender(), Arc::clone(&self.outbox));
         self.finishing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _ = timeout(HANDOVER_PATIENCE, outbox.emptied()).await;
             while tell(client.clone(), sender, Report::DrainRequested).await != Some(RefusalKind::NotNow) {
                 sleep(ASKING_PAUSE).await;
             }
@@ -112,5 +113,5 @@ const UNWIND_PATIENCE: Duration = Duration::from_secs(3);
 /// A coordinator that is asked to let a worker go and comes to wait for workers meanwhile must be asked again.
 const ASKING_PAUSE: Duration = Duration::from_secs(1);
 
-/// A range of a checkpoint that is still under way when a worker leaves.
+/// Results of an epoch, or a range of a checkpoint, that are still under way when a worker leaves.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collective::{CollectiveError, Neighbour};
+use collective::{CollectiveError, Neighbour, RingError};
 use probe::host_name;
 use proto::wire::coordinator_service_client::CoordinatorServiceClient;
 use proto::{Address, Candidate, Ending, Finished, Generation, Member, Outcome, RefusalKind, Report, Sender};
@@ -324,6 +324,11 @@ impl Session {
                 self.finish(finished(Outcome::Completed, reason));
             }
             Ok(training::Ending::Stopped) => self.finish(finished(Outcome::Stopped, String::new())),
+            // Nobody's link is at fault, and it would be as long the next time.
+            Err(TrainingError::Ring {
+                source: source @ CollectiveError::Ring(RingError::BlobTooLong { .. }),
+                ..
+            }) => self.tell(failed(source.to_string())),
             Err(TrainingError::Ring { source, .. }) if !is_reported => self.report_broken(&source),
             Err(TrainingError::Ring { .. }) => {}
             Err(error @ (TrainingError::NotFinite { .. } | TrainingError::Unsettled { .. })) => {

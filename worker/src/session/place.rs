@@ -20,7 +20,7 @@ pub(super) struct Current {
     pub(super) rank: usize,
     /// Ends the ring.
     pub(super) cancelled: CancellationToken,
-    pub(super) broken: Broken,
+    broken: Broken,
     pub(super) is_training: bool,
     /// Whether the coordinator was told that a link broke.
     pub(super) is_reported: bool,
@@ -32,13 +32,13 @@ pub(super) struct Current {
 
 /// A roster that is not in effect yet.
 pub(super) struct Next {
-    pub(super) roster: Roster,
+    roster: Roster,
     /// Absent when this worker is not a member.
-    pub(super) entry: Option<Entry>,
+    entry: Option<Entry>,
 }
 
 /// This worker's door into a generation.
-pub(super) struct Entry {
+struct Entry {
     rank: usize,
     inbound: Inbound,
     broken: Broken,
@@ -54,7 +54,11 @@ impl Session {
         if generation <= known.unwrap_or_else(|| self.generation()) && !is_hurried {
             return Ok(None);
         }
-        let next = self.expect(roster);
+        let next = match self.next.take() {
+            // The same members in the same order: the left neighbour may have come already.
+            Some(Next { entry, .. }) if is_hurried => Next { roster, entry },
+            _ => self.expect(roster),
+        };
         let is_training = self.current.as_ref().is_some_and(|current| current.is_training);
         // Ranks agree to go over to the generation that follows theirs; when that was missed, the others have gone over.
         let follows = generation.0 == self.generation().0 + 1;
@@ -172,6 +176,7 @@ impl Session {
         let coordinator = self.config.coordinator.clone();
         let replica = Replica {
             generation: roster.generation(),
+            members: roster.members().iter().map(|member| member.worker).collect(),
             damaged: roster
                 .members()
                 .iter()

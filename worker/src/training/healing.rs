@@ -109,7 +109,7 @@ impl Training<'_> {
         Ok(state)
     }
 
-    /// Fetches ranges one after the other from donor `first`, and what it does not give from the others.
+    /// Fetches ranges one after the other from donor `first`, and from the next one when it does not give any more.
     async fn fetch(
         &self,
         donors: &[usize],
@@ -117,6 +117,7 @@ impl Training<'_> {
         ranges: Vec<(usize, Range<u64>)>,
     ) -> Result<Vec<(usize, Vec<u8>)>, String> {
         let mut fetched = Vec::with_capacity(ranges.len());
+        let mut first = first;
         for (index, range) in ranges {
             let mut reason = String::new();
             let mut bytes = None;
@@ -125,6 +126,8 @@ impl Training<'_> {
                 match self.parts.replica.peers.fetch(donor, range.clone()).await {
                     Ok(copied) => {
                         bytes = Some(copied.bytes);
+                        // One that is silent would be waited for at each range.
+                        first += turn;
                         break;
                     }
                     Err(failure) => {

@@ -142,7 +142,8 @@ impl<'a> Training<'a> {
     /// Trains until the run or the generation ends.
     ///
     /// # Errors
-    /// When the ring breaks or gradients stay infinite; the state is then that of the last applied step.
+    /// When the ring breaks, a batch or a state cannot be had, or no step can be applied. The state is then that of the last step,
+    /// applied or skipped.
     pub async fn run(&mut self) -> Result<Ending, TrainingError> {
         self.meet().await?;
         self.parts.reporter.activity(Activity::Training);

@@ -123,7 +123,8 @@ impl State {
             .chain([&mut self.ema_parameters, &mut self.ema_buffers])
     }
 
-    /// Returns the SHA-256 of the state and of its parts: equal hashes mean equal bits.
+    /// Returns the SHA-256 of all that steps change, and of its parts: equal hashes mean equal bits. What is noted at the end of an
+    /// epoch (the best one, epochs done, losses so far) is not among it.
     pub fn hash(&self) -> StateHash {
         let parameters = hash_of(&[&self.parameters]);
         let buffers = hash_of(&[&self.buffers]);

@@ -133,3 +133,42 @@ fn steps_that_are_done_again_from_a_checkpoint_are_compared_again() {
     digest(&mut membership, 4.0, 3, 20, b"bad");
     assert_eq!(membership.generation(), Generation(began.0 + 1));
 }
+
+#[test]
+fn who_was_told_to_copy_is_told_again_when_the_ring_breaks_before_all_are_equal() {
+    let mut membership = running();
+    digest(&mut membership, 2.0, 3, 10, b"bad");
+    digest(&mut membership, 2.0, 1, 10, b"good");
+    let told = digest(&mut membership, 2.0, 2, 10, b"good");
+    assert_eq!(told, [damaged(10, 1), told_to_copy(2)]);
+    let effects = leave(&mut membership, 2.1, 2, "");
+    let mut smaller = roster(3, &[(1, "b"), (3, "b")]);
+    smaller.damaged = vec![WorkerId::from_u128(3)];
+    assert_eq!(effects.last(), Some(&Effect::Announce(smaller)));
+
+    join(&mut membership, 3.0, 4, "b");
+    hear_from(&mut membership, 3.0, &[1, 3, 4]);
+    for worker in [1, 3, 4] {
+        assert_eq!(digest(&mut membership, 4.0, worker, 20, b"good"), []);
+    }
+    let effects = leave(&mut membership, 5.0, 4, "");
+    assert_eq!(effects.last(), Some(&announced(5, &[(1, "b"), (3, "b")])));
+}
+
+#[test]
+fn a_digest_of_a_generation_before_is_not_compared() {
+    let mut membership = running();
+    for (worker, bytes) in [(3, &b"bad"[..]), (1, b"good"), (2, b"good")] {
+        digest(&mut membership, 2.0, worker, 10, bytes);
+    }
+    assert_eq!(membership.generation(), Generation(2));
+    let late = |worker, bytes| {
+        let blake3 = Fingerprint::of(bytes);
+        let digest = Some(StateDigest { step: 11, blake3 });
+        (sender(worker, 1), Vitals { digest, ..TRAINING })
+    };
+    for (sender, vitals) in [late(3, b"bad"), late(1, b"good"), late(2, b"good")] {
+        assert_eq!(beat(&mut membership, 2.1, sender, vitals), []);
+    }
+    assert_eq!(membership.generation(), Generation(2));
+}

@@ -182,3 +182,32 @@ fn a_run_that_waits_for_workers_keeps_nobody_who_wants_to_go() {
         [departed(1, "b", asked())]
     );
 }
+
+#[test]
+fn a_worker_that_asks_stays_while_the_only_other_one_still_copies_its_state() {
+    let mut membership = Membership::new(terms(2), Duration::ZERO);
+    for (worker, host) in [(1, "a"), (2, "b")] {
+        join(&mut membership, 1.0, worker, host);
+    }
+    hear_from(&mut membership, 1.0, &[1, 2]);
+    let ring = [(1, "a"), (2, "b"), (3, "c")];
+    assert_eq!(
+        join(&mut membership, 2.0, 3, "c"),
+        [joined(3, "c", 3), planned(2, &ring)]
+    );
+    hear_from(&mut membership, 2.1, &[1, 2]);
+    let copies = Vitals {
+        activity: Activity::Waiting,
+        ..TRAINING
+    };
+    beat(&mut membership, 2.2, sender(3, 2), copies);
+    assert_eq!(
+        report_in(&mut membership, 2.3, 1, 2, Report::DrainRequested),
+        [planned(3, &[(2, "b"), (3, "c")])]
+    );
+    let effects = leave(&mut membership, 2.4, 2, "");
+    assert_eq!(effects.last(), Some(&announced(4, &[(1, "a"), (3, "c")])));
+    // It is let go once the state is there twice.
+    hear_from(&mut membership, 2.5, &[1]);
+    assert_eq!(hear_from(&mut membership, 2.6, &[3]), [planned(5, &[(3, "c")])]);
+}
