@@ -97,6 +97,8 @@ struct World {
     over: Over,
     /// What ends at its time.
     healing: Vec<Planned>,
+    /// Workers that were asked to end, to be started again when they have.
+    leaving: Vec<Host>,
     _project: tempfile::TempDir,
 }
 
@@ -138,6 +140,7 @@ impl World {
             stops,
             over,
             healing: Vec::new(),
+            leaving: Vec::new(),
             _project: project,
         }
     }
@@ -161,6 +164,15 @@ impl World {
             for planned in over {
                 lines.push(format!("--- over: {planned}"));
                 self.end(planned.fault);
+            }
+            let leaving = std::mem::take(&mut self.leaving);
+            let (still, gone) = leaving
+                .into_iter()
+                .partition(|host| self.sim.is_host_running(host.to_string()));
+            self.leaving = still;
+            let gone: Vec<Host> = gone;
+            for host in gone {
+                self.start(host);
             }
             if faults.peek().is_some() || !self.healing.is_empty() {
                 calm_since = now;
@@ -237,7 +249,7 @@ impl World {
                 self.sim
                     .set_link_latency(one.to_string(), other.to_string(), USUAL);
             }
-            Fault::Drain(worker) => self.start(Host::Worker(worker)),
+            Fault::Drain(worker) => self.leaving.push(Host::Worker(worker)),
             Fault::Join => self.start(Host::Worker(self.workers)),
         }
     }
