@@ -50,13 +50,13 @@ pub struct Replica {
 impl Replica {
     /// Offers an image to peers that are behind.
     pub fn offer(&self, bytes: Vec<u8>, standing: Standing) {
-        self.offers.0.send_replace(Some(Arc::new(Offer {
+        self.offers.put(Offer {
             generation: self.generation,
             members: self.members.clone(),
             step: standing.step,
             digest: standing.digest,
             bytes: bytes.into(),
-        })));
+        });
     }
 
     /// Ends the offer: everybody has what was offered.
@@ -91,6 +91,11 @@ impl Default for Offers {
 }
 
 impl Offers {
+    /// Offers an image in place of the one before.
+    pub(crate) fn put(&self, offer: Offer) {
+        self.0.send_replace(Some(Arc::new(offer)));
+    }
+
     /// Returns what is offered, now and from now on.
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Offer>>> {
         self.0.subscribe()

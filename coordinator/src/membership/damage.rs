@@ -60,7 +60,6 @@ impl Membership {
 
     fn heal(&mut self, now: Duration, step: u64, odd: Vec<WorkerId>) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let mut damaged = Vec::new();
         for worker in odd {
             let times = self.damages.entry(worker).or_insert(0);
             *times += 1;
@@ -89,12 +88,14 @@ impl Membership {
                     activity: seat.activity,
                     evidence: Evidence::Damaged { times },
                 });
-            } else {
-                damaged.push(worker);
+            } else if let Phase::Running(running) = &mut self.phase
+                && !running.damaged.contains(&worker)
+            {
+                running.damaged.push(worker);
             }
         }
         effects.truncate(super::MAX_EFFECTS - 1);
-        effects.extend(self.announce(now, Switch::Now, damaged));
+        effects.extend(self.announce(now, Switch::Now));
         effects
     }
 

@@ -59,7 +59,7 @@ impl Membership {
         }
         match &self.phase {
             Phase::Gathering { .. } if self.are_enough_here() => {
-                effects.extend(self.announce(now, Switch::Now, Vec::new()));
+                effects.extend(self.announce(now, Switch::Now));
             }
             Phase::Gathering { .. } | Phase::Finished { .. } => {}
             Phase::Running(_) => effects.extend(self.change_at_boundary(now)),

@@ -30,7 +30,7 @@ pub(super) struct Running {
     pub(super) breaks: Vec<WorkerId>,
     /// The step at which that was counted.
     pub(super) breaks_step: u64,
-    /// Members that were told to copy the state of others, until all digests are equal again.
+    /// Members that are to copy the state of others, until all digests are equal again: who was told may not have come to it.
     pub(super) damaged: Vec<WorkerId>,
 }
 
@@ -77,7 +77,7 @@ impl Running {
 
 impl Membership {
     /// Announces the generation that follows, with everybody who is there and does not want to leave.
-    pub(super) fn announce(&mut self, now: Duration, switch: Switch, damaged: Vec<WorkerId>) -> Vec<Effect> {
+    pub(super) fn announce(&mut self, now: Duration, switch: Switch) -> Vec<Effect> {
         let enough = match &self.phase {
             Phase::Gathering { needed, .. } => *needed,
             // A drain is somebody's wish: the others go on, however few they are. A stop needs one that has the state.
@@ -105,15 +105,9 @@ impl Membership {
         let mut roster = Roster::new(Generation(self.generation), members).expect("seats make a ring");
         roster.switch = switch;
         roster.checkpoint_step = self.checkpoint_step;
-        roster.damaged = damaged;
-        if let (Phase::Running(running), Switch::Now) = (&self.phase, switch) {
-            // Who was told to copy may not have come to it.
-            let still = running.damaged.iter().filter(|worker| ring.contains(worker));
-            let still: Vec<WorkerId> = still
-                .filter(|worker| !roster.damaged.contains(worker))
-                .copied()
-                .collect();
-            roster.damaged.extend(still);
+        if let (Phase::Running(running), Switch::Now) = (&mut self.phase, switch) {
+            running.damaged.retain(|worker| ring.contains(worker));
+            roster.damaged = std::mem::take(&mut running.damaged);
         }
         let is_after_a_wait = matches!(self.phase, Phase::Gathering { .. });
         self.out_of_sight.announced(&roster);
@@ -218,7 +212,7 @@ impl Membership {
             .collect();
         let is_change = next.len() != current.len() || next.iter().any(|worker| !current.contains(worker));
         if is_change {
-            return self.announce(now, Switch::AtStepBoundary, Vec::new());
+            return self.announce(now, Switch::AtStepBoundary);
         }
         vec![]
     }

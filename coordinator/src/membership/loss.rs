@@ -85,7 +85,7 @@ impl Membership {
             // A damaged journal has lost a generation. Members take in newer ones only.
             self.generation = sender.generation.0;
             if matches!(self.phase, Phase::Running(_)) {
-                return Ok(self.announce(now, Switch::Now, Vec::new()));
+                return Ok(self.announce(now, Switch::Now));
             }
         }
         let mut effects = self.settle_switch(now);
@@ -133,7 +133,7 @@ impl Membership {
         let (reporter, accused) = neighbours(&roster, sender.worker, lost.neighbour)?;
         let Ok(seat) = self.seat_of(accused) else {
             // It went away before the reporter had gone over to the generation without it: no step boundary comes.
-            return Ok(self.announce(now, Switch::Now, Vec::new()));
+            return Ok(self.announce(now, Switch::Now));
         };
         let evidence = Evidence::LinkLost {
             reporter,
@@ -201,7 +201,7 @@ impl Membership {
             activity: seat.activity,
             evidence,
         }];
-        effects.extend(self.announce(now, Switch::Now, Vec::new()));
+        effects.extend(self.announce(now, Switch::Now));
         effects
     }
 
@@ -269,7 +269,7 @@ impl Membership {
         let times = running.breaks.iter().filter(|&&worker| worker == accused).count();
         match self.seat_of(accused) {
             Ok(seat) if times >= BREAKS_MAX => self.lose(now, seat, evidence),
-            _ => self.announce(now, Switch::Now, Vec::new()),
+            _ => self.announce(now, Switch::Now),
         }
     }
 

@@ -80,14 +80,14 @@ impl Membership {
     /// Begins the generation that has waited long enough for those out of sight.
     pub(super) fn end_blindness(&mut self, now: Duration) -> Vec<Effect> {
         self.out_of_sight.generations.clear();
-        self.announce(now, Switch::Now, Vec::new())
+        self.announce(now, Switch::Now)
     }
 
     /// A process has ended, as its host says.
     pub(super) fn found_dead(&mut self, now: Duration, worker: WorkerId) -> Vec<Effect> {
         self.out_of_sight.gone(worker);
         if self.are_enough_here() {
-            return self.announce(now, Switch::Now, Vec::new());
+            return self.announce(now, Switch::Now);
         }
         vec![]
     }

@@ -107,47 +107,22 @@ const OFFER_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-
     use proto::{Generation, RunId, Sender, WorkerId};
 
     use super::*;
-    use crate::replica::{Fetch, Peers, Replica};
-    use crate::training::meeting::Standing;
-
-    struct Nobody;
-
-    impl Peers for Nobody {
-        fn fetch(&self, _rank: usize, _range: Range<u64>) -> Fetch<'_> {
-            Box::pin(async { Err("nobody is there".to_owned()) })
-        }
-
-        fn checkpoint(&self, _range: Range<u64>) -> Fetch<'_> {
-            Box::pin(async { Err("nobody is there".to_owned()) })
-        }
-    }
 
     #[tokio::test]
     async fn a_state_is_given_to_members_of_the_generation_and_to_nobody_else() {
         let [one, other] = [WorkerId::from_u128(1), WorkerId::from_u128(2)];
         let offers = Offers::default();
         let states = States::new(offers.clone());
-        let replica = Replica {
+        offers.put(Offer {
             generation: Generation(3),
             members: vec![one],
-            damaged: vec![false],
-            checkpoint_step: None,
-            peers: Arc::new(Nobody),
-            offers,
-        };
-        let standing = Standing {
             step: 7,
-            epochs: 0,
-            progressed: 3,
-            total_bytes: 5,
             digest: Fingerprint::of(b"state"),
-        };
-        replica.offer(b"state".to_vec(), standing);
+            bytes: "state".into(),
+        });
         let ask = |worker, generation| FetchRequest {
             sender: Sender {
                 run: RunId::from_u128(1),
