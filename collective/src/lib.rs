@@ -90,7 +90,5 @@ pub use operation::RingOperation;
 pub use payload::Payload;
 pub use pool::PayloadPool;
 pub use reduction::{Bf16Sum, F32Sum, I32Sum, Reduction};
-pub use schedule::{
-    Chunks, LINK_CAPACITY, Schedule, Transfer, Transfers, WINDOW, received_chunk, sent_chunk,
-};
+pub use schedule::{Chunks, LINK_CAPACITY, Schedule, Transfer, Transfers, WINDOW, sent_chunk};
 pub use segment::{MAX_SEGMENT_BYTES, Segment};

@@ -226,11 +226,6 @@ pub fn sent_chunk(phase: Phase, hop: usize, rank: usize, world_size: usize) -> u
     (first + world_size - hop) % world_size
 }
 
-/// The chunk that `rank` receives at a hop: the one that its left neighbour sends.
-pub fn received_chunk(phase: Phase, hop: usize, rank: usize, world_size: usize) -> usize {
-    sent_chunk(phase, hop, left_of(rank, world_size), world_size)
-}
-
 /// How many ticks a rank may send ahead of what it received.
 ///
 /// Eight segments of the default size are 4 MiB in flight on each link: 10 Gbit/s at a round trip of 3 ms.

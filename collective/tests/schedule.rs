@@ -1,10 +1,15 @@
 //! The schedule as data: who sends which chunk, in which order, and how many bytes that makes.
 
-use collective::{BucketChunks, Buckets, Phase, Schedule, WINDOW, chunk_range, received_chunk, sent_chunk};
+use collective::{BucketChunks, Buckets, Phase, Schedule, WINDOW, chunk_range, sent_chunk};
 
 fn schedule(len: usize, bucket_len: usize, world_size: usize, segment_len: usize) -> Schedule<BucketChunks> {
     let buckets = Buckets::new(len, bucket_len);
     Schedule::new(BucketChunks { buckets, world_size }, world_size, segment_len)
+}
+
+/// The chunk that a rank receives: the one that its left neighbour sends.
+fn received_chunk(phase: Phase, hop: usize, rank: usize, world_size: usize) -> usize {
+    sent_chunk(phase, hop, (rank + world_size - 1) % world_size, world_size)
 }
 
 #[test]

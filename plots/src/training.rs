@@ -1,9 +1,10 @@
 //! Losses and metrics by epoch, a panel each.
 
 use image::{Rgb, RgbImage};
+use plotters::chart::SeriesLabelPosition;
 use plotters::drawing::IntoDrawingArea;
-use plotters::element::Circle;
-use plotters::prelude::{LineSeries, RGBColor};
+use plotters::element::{Circle, PathElement};
+use plotters::prelude::{LineSeries, RGBColor, WHITE};
 use plotters::style::Color;
 
 use crate::axes::{Axes, Failure, range_of};
@@ -30,7 +31,7 @@ pub fn draw_training(panels: &[Panel]) -> RgbImage {
 
 fn draw(panels: &[Panel], grid: (usize, usize), picture: &mut RgbImage) -> Result<(), Failure> {
     let root = Canvas(picture).into_drawing_area();
-    for (panel, area) in panels.iter().zip(root.split_evenly(grid)) {
+    for (index, (panel, area)) in panels.iter().zip(root.split_evenly(grid)).enumerate() {
         let points: Vec<(f64, f64)> = (panel.points.iter().copied())
             .filter(|(epoch, value)| epoch.is_finite() && value.is_finite())
             .collect();
@@ -43,17 +44,40 @@ fn draw(panels: &[Panel], grid: (usize, usize), picture: &mut RgbImage) -> Resul
             whole_x: true,
         };
         let mut chart = axes.draw(&area)?;
-        chart.draw_series(LineSeries::new(points.iter().copied(), VALUES.stroke_width(2)))?;
+        let values = LineSeries::new(points.iter().copied(), VALUES.stroke_width(2));
+        chart
+            .draw_series(values)?
+            .label("each epoch")
+            .legend(|place| key(place, VALUES));
         // Points of a long run would lie on each other.
         if points.len() <= POINTS_MAX {
             let dots = points.iter().map(|&point| Circle::new(point, 3, VALUES.filled()));
             chart.draw_series(dots)?;
         }
         if points.len() > 2 {
-            chart.draw_series(LineSeries::new(smooth(&points), SMOOTH.stroke_width(2)))?;
+            let line = LineSeries::new(smooth(&points), SMOOTH.stroke_width(2));
+            chart
+                .draw_series(line)?
+                .label("smoothed")
+                .legend(|place| key(place, SMOOTH));
+            // Losses fall: there is room above the end of the first panel, which speaks for all.
+            if index == 0 {
+                chart
+                    .configure_series_labels()
+                    .position(SeriesLabelPosition::UpperRight)
+                    .label_font(("", 13))
+                    .background_style(WHITE)
+                    .border_style(FRAME)
+                    .draw()?;
+            }
         }
     }
     root.present()
+}
+
+/// A short line in the colour of a series, beside its name.
+fn key((x, y): (i32, i32), colour: RGBColor) -> PathElement<(i32, i32)> {
+    PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2))
 }
 
 /// The values, each averaged with its neighbours by a bell of three epochs; the ends are mirrored.
@@ -83,6 +107,7 @@ const POINTS_MAX: usize = 60;
 /// Width of the bell in epochs.
 const SIGMA: f64 = 3.0;
 const VALUES: RGBColor = RGBColor(0, 114, 178);
+const FRAME: RGBColor = RGBColor(200, 200, 200);
 const SMOOTH: RGBColor = RGBColor(230, 159, 0);
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub struct Signals {
     stop: AtomicBool,
     checkpoints: AtomicU64,
     checkpoints_served: AtomicU64,
+    is_checkpoint_overdue: AtomicBool,
     next_generation: AtomicU64,
     is_paused: watch::Sender<bool>,
 }
@@ -32,13 +33,20 @@ impl Signals {
         self.checkpoints.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Whether a request for a checkpoint was not served yet.
-    pub fn is_checkpoint_wanted(&self) -> bool {
-        self.checkpoints.load(Ordering::Relaxed) > self.checkpoints_served.load(Ordering::Relaxed)
+    /// Notes that a checkpoint that was due had to wait; it is kept over the end of a generation.
+    pub fn put_checkpoint_off(&self) {
+        self.is_checkpoint_overdue.store(true, Ordering::Relaxed);
     }
 
-    /// Counts all requests made so far as served.
+    /// Whether a checkpoint was put off, or a request for one was not served yet.
+    pub fn is_checkpoint_wanted(&self) -> bool {
+        self.is_checkpoint_overdue.load(Ordering::Relaxed)
+            || self.checkpoints.load(Ordering::Relaxed) > self.checkpoints_served.load(Ordering::Relaxed)
+    }
+
+    /// Counts all requests made so far as served, and what was put off as made.
     pub fn serve_checkpoints(&self) {
+        self.is_checkpoint_overdue.store(false, Ordering::Relaxed);
         let made = self.checkpoints.load(Ordering::Relaxed);
         self.checkpoints_served.fetch_max(made, Ordering::Relaxed);
     }
@@ -67,5 +75,27 @@ impl Signals {
     /// Returns the generation whose roster is here.
     pub fn next_generation(&self) -> u64 {
         self.next_generation.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_wanted_until_it_is_made() {
+        let signals = Signals::default();
+        assert!(!signals.is_checkpoint_wanted());
+        for ask in [Signals::put_checkpoint_off, |signals: &Signals| {
+            signals.checkpoint(1)
+        }] {
+            ask(&signals);
+            assert!(signals.is_checkpoint_wanted());
+            signals.serve_checkpoints();
+            assert!(!signals.is_checkpoint_wanted());
+        }
+        // The first request, heard of once more.
+        signals.checkpoint(1);
+        assert!(!signals.is_checkpoint_wanted());
     }
 }

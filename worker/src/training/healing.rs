@@ -177,10 +177,12 @@ impl Training<'_> {
     }
 
     /// Makes a checkpoint, now or at the first step for which no rank has a range of the one before under way: ranks that
-    /// each left out another checkpoint would never complete any. All ranks know the same, so they do the same.
+    /// each left out another checkpoint would never complete any. Who has put one off asks for it in the control word of each
+    /// step, also in the next generation, so all ranks make it after the same step.
     pub(super) fn checkpoint_when_free(&mut self) {
-        self.is_overdue = self.is_busy;
-        if !self.is_overdue {
+        if self.is_busy {
+            self.parts.signals.put_checkpoint_off();
+        } else {
             self.checkpoint();
         }
     }

@@ -108,8 +108,6 @@ pub struct Training<'a> {
     checkpointed: Option<(u64, u32)>,
     /// Whether some rank had a range of a checkpoint under way in the last step.
     is_busy: bool,
-    /// Whether a checkpoint is due and waits for that.
-    is_overdue: bool,
 }
 
 impl<'a> Training<'a> {
@@ -130,7 +128,6 @@ impl<'a> Training<'a> {
             batches: Box::new(std::iter::empty()),
             checkpointed: None,
             is_busy: false,
-            is_overdue: false,
         }
     }
 
@@ -189,7 +186,7 @@ impl<'a> Training<'a> {
         self.is_busy = control.busy > 0;
         if is_stopping {
             self.checkpoint();
-        } else if is_due || control.checkpoint > 0 || self.is_overdue {
+        } else if is_due || control.checkpoint > 0 {
             self.checkpoint_when_free();
         }
         self.report_digest();
