@@ -26,6 +26,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 CONF = 0.25
+PICTURES = 8
 
 
 def draw(names, folder, count):
@@ -118,13 +119,16 @@ def load_strictly(weights):
     names = dict(enumerate(told["names"]))
     model = YOLO(f"{told['model']}.yaml")
     network = DetectionModel(f"{told['model']}.yaml", nc=len(names), verbose=False)
+    if "class_width" in told:
+        # As wide as for that many classes: it was tuned from weights for others.
+        network.load(DetectionModel(f"{told['model']}.yaml", nc=told["class_width"], verbose=False), verbose=False)
     network.load_state_dict(state, strict=True)
     network.names = names
     model.model = network.eval()
     return model
 
 
-def compare_onnx(arguments, model, weights, scratch):
+def compare_onnx(arguments, model, weights, data, scratch):
     import onnxruntime
 
     path = scratch / "exported.onnx"
@@ -137,6 +141,15 @@ def compare_onnx(arguments, model, weights, scratch):
         expected = model.model(torch.from_numpy(images))[0].numpy()
     far = numpy.abs(got - expected)
     print(f"onnx         {list(got.shape)}: boxes at most {far[:, :4].max():.6f} pixels, scores {far[:, 4:].max():.7f} apart")
+    pictures = [path for path in sorted(data.parent.rglob("*")) if path.suffix in (".jpg", ".png")][:PICTURES]
+    settings = {"imgsz": side, "conf": CONF, "rect": False, "device": "cpu", "verbose": False}
+    boxes, far = 0, 0.0
+    for picture in pictures:
+        ours, theirs = (runner.predict(str(picture), **settings)[0].boxes.data for runner in (YOLO(path, task="detect"), model))
+        if ours.shape != theirs.shape:
+            sys.exit(f"{picture.name}: {len(ours)} boxes by the ONNX file in Ultralytics, {len(theirs)} by its own model")
+        boxes, far = boxes + len(ours), max(far, (ours - theirs).abs().max().item() if len(ours) else 0.0)
+    print(f"             in Ultralytics {boxes} boxes on {len(pictures)} photos, at most {far:.4f} pixels apart")
 
 
 def main():
@@ -162,7 +175,7 @@ def main():
             data = draw(model.names, scratch / "drawn", arguments.pictures)
         compare_val(arguments, model, arguments.weights, data, scratch)
         if is_ours:
-            compare_onnx(arguments, model, arguments.weights, scratch)
+            compare_onnx(arguments, model, arguments.weights, data, scratch)
         else:
             compare_predict(arguments, model, arguments.weights, data.parent / "images" / "val", scratch)
 

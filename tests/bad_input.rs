@@ -104,10 +104,12 @@ fn bad_label_rows_skip_the_image_and_are_named() {
     );
     let log = fs::read_to_string(folder.path().join("runs/train/logs/worker-0.log")).unwrap();
     for index in 0..rows.len() {
-        assert!(
-            log.contains(&format!("{index:03}.txt:2:")),
-            "file and line of label {index}:\n{log}"
-        );
+        for words in [&log, &ended.output] {
+            assert!(
+                words.contains(&format!("{index:03}.txt:2:")),
+                "file and line of label {index}:\n{words}"
+            );
+        }
     }
 }
 
@@ -168,6 +170,26 @@ fn recipes_with_unknown_keys_or_wild_values() {
         &train(folder.path(), &["--workers", "9", "--micro-batch", "4"]),
         &["--micro-batch"],
     );
+}
+
+#[test]
+fn habits_from_ultralytics_that_mean_something_else_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("runs").display().to_string();
+    let train = ["train", "--device", "cpu", "--project", &project];
+    for (arguments, sentence) in [
+        (["--cache", "ram"], "--cache takes a folder"),
+        (["--batch", "-1"], "give a number of images"),
+        (["--save-period", "-2"], "give a number of epochs"),
+        (["--freeze", "23"], "cannot freeze 23 layers"),
+        (["--workers", "8"], "each is a process that trains"),
+    ] {
+        let ended = ringmaster(folder.path(), &[&train[..], &arguments].concat());
+        assert_refused(folder.path(), &ended, &[sentence]);
+    }
+    let ended = ringmaster(folder.path(), &[&train[..], &["epochs=10"]].concat());
+    assert_refused(folder.path(), &ended, &["epochs=10"]);
+    assert!(ended.output.contains("write --epochs 10"), "{}", ended.output);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod health;
 mod outputs;
 mod plot;
 mod predict;
+mod remarks;
 mod status;
 mod stop;
 mod train;
@@ -40,6 +41,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, ensure};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use model::weights::{self, Weights};
 use model::yolo::MAX_STRIDE;
@@ -94,6 +96,11 @@ enum Command {
 
 /// Reads a weights file, and names it when it cannot be read.
 fn load_weights(path: &Path) -> anyhow::Result<Weights> {
+    ensure!(
+        path.exists(),
+        "there are no weights at {}; give a file that is here, for none is downloaded",
+        path.display()
+    );
     // The error tells its cause itself.
     weights::load(path).map_err(|error| anyhow!("cannot use the weights {}: {error}", path.display()))
 }
@@ -138,7 +145,8 @@ fn check_classes(classes: Option<&[u32]>, names: &[String]) -> anyhow::Result<()
 /// Runs the program and returns its exit code: 0 for success, 1 for a failure, 2 for arguments that cannot be parsed,
 /// 75 for a run that was stopped and can be resumed. `coordinator` and `worker` have theirs: see their `main`.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_tip(error).exit());
+    let result = match cli.command {
         Command::Train(args) => return exit(train::main(*args)),
         Command::Val(args) => val::main(&args),
         Command::Predict(args) => predict::main(&args),
@@ -158,12 +166,61 @@ pub fn main() -> ExitCode {
     exit(result.map(|()| ExitCode::SUCCESS))
 }
 
+/// Adds to an error about an argument as Ultralytics' users write it, `epochs=10`, how it is written here.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => as_flag(argument),
+        _ => None,
+    };
+    if let Some(flag) = flag {
+        let tip = format!("write {flag}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// Returns `--epochs 10` for `epochs=10`.
+fn as_flag(argument: &str) -> Option<String> {
+    let (key, value) = argument.split_once('=')?;
+    key.starts_with(|first: char| first.is_ascii_alphabetic())
+        .then(|| match value.to_lowercase().as_str() {
+            "true" => format!("--{key}"),
+            "false" => format!("--{key}=false"),
+            _ => format!("--{key} {value}"),
+        })
+}
+
 fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_without_dashes_are_answered_with_the_flag() {
+        for (command, argument, tip) in [
+            ("train", "epochs=10", Some("write --epochs 10\n")),
+            ("train", "cos_lr=True", Some("write --cos_lr\n")),
+            ("train", "single_cls=False", Some("write --single_cls=false\n")),
+            ("val", "data=my/data.yaml", Some("write --data my/data.yaml\n")),
+            ("predict", "source=a=b.jpg", Some("write --source a=b.jpg\n")),
+            ("train", "detect", None),
+            ("train", "--epoch=10", None),
+        ] {
+            let error = Cli::try_parse_from(["ringmaster", command, argument]).err();
+            let text = with_tip(error.unwrap()).to_string();
+            match tip {
+                Some(tip) => assert!(text.contains(tip), "{tip} in: {text}"),
+                None => assert!(!text.contains("write --"), "{text}"),
+            }
         }
     }
 }

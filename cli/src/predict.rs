@@ -4,10 +4,10 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use coordinator::run_directory::claim;
-use data::{Dataset, Limits, Picture, SampleId, Split, letterbox_around};
-use image::RgbImage;
+use data::{Dataset, FORMATS, Limits, NamedAs, Picture, SampleId, Split, letterbox_around};
+use image::{ImageFormat, RgbImage};
 use model::device::open_device;
 use model::nms::{Detection, NmsConfig, nms};
 use model::yolo::{MAX_STRIDE, Yolo};
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::outputs::label_file::label_lines;
 use crate::outputs::tiles::labelled;
-use crate::{check_classes, check_fractions, image_size, load_weights};
+use crate::{check_classes, check_fractions, image_size, load_weights, remarks};
 
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     );
     let pictures = Pictures::find(&args.source)?;
     let device = open_device(&args.device, args.threads)?;
-    let mut yolo = Yolo::new(weights.metadata.kind, names.len(), &device);
+    let mut yolo = Yolo::new(weights.metadata.architecture(), &device);
     yolo.load(&weights.state.parameters, &weights.state.buffers);
     let config = NmsConfig {
         confidence: args.conf,
@@ -126,7 +126,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
             let lines = label_lines(&detections, (picture.width, picture.height), args.save_conf);
             write_labels(folder, &name, &lines)?;
         }
-        write_picture(&folder.join(&name), picture, &detections, names)?;
+        write_picture(&folder.join(drawn_name(&name)), picture, &detections, names)?;
         reports.push(report(name, &detections, names));
     }
     // A folder is made for the first picture that can be read.
@@ -186,6 +186,15 @@ fn write_labels(folder: &Path, picture: &str, lines: &str) -> anyhow::Result<()>
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Returns the name of a picture with boxes: that of the picture, with `.jpg` behind it when it names no format that is written.
+fn drawn_name(picture: &str) -> String {
+    if ImageFormat::from_path(picture).is_ok_and(|format| format.writing_enabled()) {
+        picture.to_owned()
+    } else {
+        format!("{picture}.jpg")
+    }
+}
+
 fn write_picture(
     path: &Path,
     picture: Picture,
@@ -239,24 +248,26 @@ impl Pictures {
         }
         let entries = fs::read_dir(source)
             .with_context(|| format!("--source {} cannot be opened", source.display()))?;
-        let mut files = Vec::new();
+        let (mut files, mut unread) = (Vec::new(), Vec::new());
         for entry in entries {
             let path = entry
                 .with_context(|| format!("cannot list {}", source.display()))?
                 .path();
-            let extension = path
-                .extension()
-                .map(|extension| extension.to_string_lossy().to_lowercase());
-            if extension.is_some_and(|extension| ["jpg", "jpeg", "png"].contains(&extension.as_str())) {
-                files.push(path);
+            match NamedAs::of(&path) {
+                NamedAs::Picture => files.push(path),
+                NamedAs::UnreadPicture(extension) => unread.push(extension),
+                NamedAs::Other => {}
             }
         }
         files.sort();
-        ensure!(
-            !files.is_empty(),
-            "--source {} holds no .jpg or .png pictures",
-            source.display()
-        );
+        let unread = remarks::unread_formats(unread.iter().map(String::as_str));
+        if files.is_empty() {
+            let unread = unread.map_or_else(String::new, |unread| format!("; {unread}"));
+            bail!("--source {} holds no {FORMATS} picture{unread}", source.display());
+        }
+        if let Some(unread) = unread {
+            eprintln!("{unread}");
+        }
         Ok(Self::Files(files))
     }
 
@@ -281,5 +292,50 @@ impl Pictures {
             Self::Files(files) => Picture::read(&files[index], &Limits::default())?,
             Self::BuiltIn(dataset) => dataset.picture(SampleId(index as u32))?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    #[test]
+    fn a_picture_with_boxes_has_a_name_that_can_be_written() {
+        for (picture, drawn) in [
+            ("a.PNG", "a.PNG"),
+            ("a.webp", "a.webp"),
+            ("a.tif", "a.tif"),
+            ("a.mpo", "a.mpo.jpg"),
+            ("a.b.heic", "a.b.heic.jpg"),
+            ("a", "a.jpg"),
+        ] {
+            assert_eq!(drawn_name(picture), drawn);
+        }
+    }
+
+    #[test]
+    fn a_folder_gives_its_pictures_and_a_word_about_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        for name in ["1.heic", "2.HEIC", "notes.txt"] {
+            write(name);
+        }
+        let Err(error) = Pictures::find(folder.path()) else {
+            panic!("there is no picture")
+        };
+        let error = error.to_string();
+        assert!(
+            error.contains("holds no JPEG, PNG, WebP, BMP or TIFF picture"),
+            "{error}"
+        );
+        assert!(error.contains("2 .heic"), "{error}");
+        for name in ["b.webp", "a.JPG"] {
+            write(name);
+        }
+        let pictures = Pictures::find(folder.path()).unwrap();
+        assert_eq!([0, 1].map(|index| pictures.name(index)), ["a.JPG", "b.webp"]);
+        assert_eq!(pictures.len(), 2);
     }
 }

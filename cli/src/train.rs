@@ -28,14 +28,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::prepare::selection;
+use worker::prepare::{selection, starting_weights};
 
-use crate::load_weights;
 use crate::outputs::PlotArgs;
+use crate::{load_weights, remarks};
 
 use self::pictures::Pictures;
+use self::refusals::{check_cache, check_freeze};
 
 mod pictures;
+mod refusals;
 
 /// Arguments of `train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -73,6 +75,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    check_cache(args.cache.as_deref())?;
     let recipe = match &args.resume {
         Some(run) => recipe_of(run, &args)?,
         None => {
@@ -82,6 +85,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
             completed(&args.recipe)?
         }
     };
+    check_freeze(&recipe.model, recipe.freeze)?;
     let training_set = check(&recipe, &args)?;
     let pictures = args
         .plots
@@ -138,17 +142,21 @@ fn with_demo_defaults(mut recipe: RecipeArgs) -> RecipeArgs {
     recipe
 }
 
-/// Takes the model from the weights where only these are given: `--weights FILE`, or `--model FILE` as others write it.
+/// Takes the model from the weights where nothing else names it: `--weights FILE`, a file that holds no more than their path, or
+/// `--model FILE` as others write it.
 fn with_weights_model(mut recipe: RecipeArgs) -> anyhow::Result<RecipeArgs> {
     let is_file = |name: &String| {
         [".pt", ".safetensors"]
             .iter()
             .any(|ending| name.ends_with(ending))
     };
-    if recipe.weights.is_none() && recipe.model.as_ref().is_some_and(is_file) {
+    let weights = if recipe.weights.is_none() && recipe.model.as_ref().is_some_and(is_file) {
         recipe.weights = recipe.model.take();
-    }
-    if let (Some(path), None, None) = (&recipe.weights, &recipe.model, &recipe.config) {
+        recipe.weights.clone()
+    } else {
+        recipe.weights_without_model()?
+    };
+    if let Some(path) = weights {
         recipe.model = Some(load_weights(path.as_ref())?.metadata.kind.to_string());
     }
     Ok(recipe)
@@ -162,14 +170,17 @@ fn check(recipe: &Recipe, args: &Args) -> anyhow::Result<Arc<Dataset>> {
     }
     let open = |split| -> anyhow::Result<Dataset> {
         let dataset = Dataset::open(&recipe.data, split, &Limits::default())?.select(&selection(recipe))?;
-        eprintln!("{}", dataset.description());
+        remarks::describe(&dataset);
         Ok(dataset)
     };
     let training_set = open(Split::Train)?;
     open(Split::Val)?;
-    if let Some(path) = &recipe.weights {
-        let (_, report) = transfer(&load_weights(path.as_ref())?, &training_set.names, recipe.seed);
-        eprintln!("start from {path}\n{report}");
+    if let Some(weights) = starting_weights(recipe)? {
+        let (_, report) = transfer(&weights, &training_set.names, recipe.seed);
+        eprintln!(
+            "start from {}\n{report}",
+            recipe.weights.as_deref().unwrap_or_default()
+        );
     }
     Ok(Arc::new(training_set))
 }

@@ -13,13 +13,14 @@ use model::metric::{ClassMetrics, Metrics, summarise};
 use model::nms::NmsConfig;
 use serde::Serialize;
 use worker::compute::loader_config;
+use worker::prepare::detections_kept;
 use worker::training::learner::Learner;
 use worker::yolo::YoloLearner;
 
 use self::findings::Findings;
 use crate::outputs::PlotArgs;
 use crate::outputs::curves::draw_validation;
-use crate::{check_classes, check_fractions, image_size, load_weights};
+use crate::{check_classes, check_fractions, image_size, load_weights, remarks};
 
 mod findings;
 
@@ -109,31 +110,40 @@ struct Report {
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let weights = load_weights(&args.weights)?;
-    let names = weights.metadata.names.clone();
     let image_size = image_size(args.imgsz, &weights)?;
     check_fractions(&[("--conf", args.conf), ("--iou", args.iou)])?;
     if !args.single_cls {
-        check_classes(args.classes.as_deref(), &names)?;
+        check_classes(args.classes.as_deref(), &weights.metadata.names)?;
     }
     let dataset = Arc::new(open(args)?);
-    ensure!(
-        dataset.names == names,
-        "{} has the classes {}, the weights were trained on {}",
-        args.data.display(),
-        dataset.names.join(", "),
-        names.join(", ")
-    );
+    remarks::describe(&dataset);
+    if let Some(remark) = compare_names(&weights.metadata.names, &dataset.names, &args.data)? {
+        eprintln!("{remark}");
+    }
+    let names = dataset.names.clone();
+    let most_objects = dataset.most_objects();
+    let max_detections = detections_kept(args.max_det, most_objects);
+    if max_detections < most_objects {
+        eprintln!(
+            "an image has {most_objects} objects, and --max-det keeps {max_detections} detections: recall is capped"
+        );
+    }
     let device = open_device(&args.device, args.threads)?;
     let nms = NmsConfig {
         confidence: args.conf,
         iou: args.iou,
-        max_detections: args.max_det,
+        max_detections,
         // Of one class, all are wanted.
         classes: args.classes.clone().filter(|_| !args.single_cls),
         ..NmsConfig::validation()
     };
-    let mut learner =
-        YoloLearner::new(weights.metadata.kind, names.clone(), image_size, &device).with_nms(nms);
+    let mut learner = YoloLearner::new(
+        weights.metadata.architecture(),
+        names.clone(),
+        image_size,
+        &device,
+    )
+    .with_nms(nms);
     learner.load(&weights.state.parameters, &weights.state.buffers);
 
     let jobs = val_batches(&dataset, image_size, args.batch.get());
@@ -151,6 +161,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         if let Some(folder) = drawn_to {
             findings.draw_batch(folder, &batch, &found)?;
         }
+    }
+    if let Some(remark) = findings.unreadable_remark() {
+        eprintln!("{remark}");
     }
     let images = &findings.images;
     let metrics = summarise(images, names.len());
@@ -188,6 +201,33 @@ fn open(args: &Args) -> anyhow::Result<Dataset> {
         ..Selection::default()
     };
     Ok(Dataset::open(&args.data, args.split.into(), &Limits::default())?.select(&selection)?)
+}
+
+/// Compares the classes of the weights with those of the data. Returns what is worth saying where they have other names, which
+/// is no reason to refuse them: classes are compared by number, and reported by the names that they have in the data.
+fn compare_names(weights: &[String], data: &[String], path: &Path) -> anyhow::Result<Option<String>> {
+    ensure!(
+        weights.len() == data.len(),
+        "{} has the classes {}, the weights were trained on {}",
+        path.display(),
+        data.join(", "),
+        weights.join(", ")
+    );
+    // Weights without names have their numbers for names.
+    let are_named = (weights.iter().enumerate()).any(|(class, name)| *name != class.to_string());
+    let other = weights
+        .iter()
+        .zip(data)
+        .position(|(weights, data)| weights != data);
+    Ok(other.filter(|_| are_named).map(|class| {
+        format!(
+            "the weights name classes otherwise than {} (class {class} is {:?} there, {:?} here); they are compared by number \
+             and named as in the data",
+            path.display(),
+            weights[class],
+            data[class],
+        )
+    }))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
@@ -229,6 +269,36 @@ fn print_table(metrics: &Metrics, names: &[String], images: usize, instances: us
             &names[*class as usize],
             *truths,
             [*precision, *recall, *ap50, *ap50_95],
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    fn compare(weights: &[&str], data: &[&str]) -> anyhow::Result<Option<String>> {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        compare_names(&names(weights), &names(data), Path::new("data.yaml"))
+    }
+
+    #[test]
+    fn names_may_differ_with_a_word_and_numbers_for_names_without_one() {
+        for (weights, data) in [(["a", "b"], ["a", "b"]), (["0", "1"], ["a", "b"])] {
+            assert_eq!(compare(&weights, &data).unwrap(), None, "{weights:?}");
+        }
+        let remark = compare(&["a", "b"], &["a", "c"]).unwrap().unwrap();
+        assert!(remark.contains(r#"class 1 is "b" there, "c" here"#), "{remark}");
+    }
+
+    #[test]
+    fn another_number_of_classes_is_refused() {
+        let error = compare(&["0", "1"], &["a"]).unwrap_err().to_string();
+        assert!(
+            error.contains("has the classes a, the weights were trained on 0, 1"),
+            "{error}"
         );
     }
 }

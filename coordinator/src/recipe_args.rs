@@ -45,7 +45,7 @@ pub struct RecipeArgs {
     pub epochs: Option<u32>,
     #[arg(long, value_name = "HOURS", help = described("Complete after so many hours, whatever epoch it is: what is trained since the last whole one is saved, not validated; rates follow --epochs; 0 means no limit", |r| r.time))]
     pub time: Option<f64>,
-    #[arg(long, value_name = "N", help = described("Images in a global batch, all workers together", |r| r.batch))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = images, help = described("Images in a global batch, all workers together", |r| r.batch))]
     pub batch: Option<u32>,
     #[arg(long, value_name = "PIXELS", help = described("Side of the square network input in pixels", |r| r.imgsz))]
     pub imgsz: Option<u32>,
@@ -142,7 +142,7 @@ pub struct RecipeArgs {
     pub hash_every: Option<u32>,
     #[arg(long, alias = "checkpoint_every", value_name = "STEPS", help = described("Steps between two checkpoints; 0 for none by steps", |r| r.checkpoint_every))]
     pub checkpoint_every: Option<u32>,
-    #[arg(long, alias = "save_period", value_name = "EPOCHS", help = described("Epochs between two checkpoints; 0 for none by epochs", |r| r.save_period))]
+    #[arg(long, alias = "save_period", value_name = "EPOCHS", allow_negative_numbers = true, value_parser = period, help = described("Epochs between two checkpoints; 0 or -1 for none by epochs", |r| r.save_period))]
     pub save_period: Option<u32>,
     #[arg(long, alias = "digest_every", value_name = "STEPS", help = described("Steps between two comparisons of the workers' states; 0 for none", |r| r.digest_every))]
     pub digest_every: Option<u32>,
@@ -249,33 +249,52 @@ impl RecipeArgs {
         );
         recipe.weights = self.weights.clone().or(recipe.weights);
         recipe.micro_batch = self.micro_batch.or(recipe.micro_batch);
+        let recipe = recipe.with_plain_model_name();
         recipe.validate()?;
         Ok(recipe)
     }
 
-    /// Returns a sentence about keys of the file that are not used because they do not matter here, if there are some.
+    /// Returns the weights that the model is to be taken from: those that are given where neither a flag nor the file names one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn weights_without_model(&self) -> Result<Option<String>, RecipeArgsError> {
+        let Imported {
+            recipe,
+            is_model_named,
+            ..
+        } = self.import()?;
+        let is_named = self.model.is_some() || is_model_named;
+        let weights = self.weights.clone().or(recipe.weights);
+        Ok(weights.filter(|_| !is_named))
+    }
+
+    /// Returns a sentence about keys of the file that mean something else here, and those that are not used because they do not
+    /// matter here, if there are some.
     ///
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn remark(&self) -> Result<Option<String>, RecipeArgsError> {
-        let Imported { ignored, .. } = self.import()?;
+        let Imported {
+            differing, ignored, ..
+        } = self.import()?;
         let path = self.config.as_deref().unwrap_or_else(|| Path::new(""));
-        let sentence = || {
-            let keys = ignored.join(", ");
-            format!(
-                "{}: not used, for they do not matter here: {keys}",
-                path.display()
-            )
-        };
-        Ok((!ignored.is_empty()).then(sentence))
+        let kinds = [
+            ("with another meaning here", differing),
+            ("not used, for they do not matter here", ignored),
+        ];
+        let parts: Vec<_> = kinds
+            .into_iter()
+            .filter(|(_, keys)| !keys.is_empty())
+            .map(|(what, keys)| format!("{what}: {}", keys.join(", ")))
+            .collect();
+        let sentence = || format!("{}: {}", path.display(), parts.join("; and "));
+        Ok((!parts.is_empty()).then(sentence))
     }
 
     fn import(&self) -> Result<Imported, RecipeArgsError> {
         let Some(path) = self.config.clone() else {
-            return Ok(Imported {
-                recipe: Recipe::default(),
-                ignored: Vec::new(),
-            });
+            return Ok(Imported::default());
         };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -287,13 +306,25 @@ impl RecipeArgs {
         let imported = if is_yaml {
             Recipe::from_args_yaml(&text)
         } else {
-            Recipe::from_toml(&text).map(|recipe| Imported {
-                recipe,
-                ignored: Vec::new(),
-            })
+            Imported::from_toml(&text)
         };
         imported.map_err(|cause| RecipeArgsError::File { path, cause })
     }
+}
+
+/// Reads a batch, which others let be chosen by the free memory: -1, or a fraction of it.
+fn images(text: &str) -> Result<u32, String> {
+    let number = text.parse();
+    number.map_err(|_| "give a number of images, for none is chosen by free memory here".to_owned())
+}
+
+/// Reads a number of epochs, or -1, which is Ultralytics' word for none.
+fn period(text: &str) -> Result<u32, String> {
+    if text == "-1" {
+        return Ok(0);
+    }
+    let number = text.parse();
+    number.map_err(|_| "give a number of epochs, or 0 or -1 for no checkpoints by epochs".to_owned())
 }
 
 /// A help text with the default, which is written down only in [`Recipe::default`].
@@ -371,9 +402,69 @@ mod tests {
             assert!(remark.ends_with("do not matter here: device"), "{remark}");
         }
         assert_eq!(parse(&[]).remark().unwrap(), None);
+        std::fs::write(&path, "save_period: 5\ndevice: 0\n").unwrap();
+        let remark = parse(&["--cfg", path.to_str().unwrap()])
+            .remark()
+            .unwrap()
+            .unwrap();
+        assert_eq!(remark.lines().count(), 1, "{remark}");
+        assert!(
+            remark.contains("with another meaning here: save_period: 5 (") && remark.ends_with(": device"),
+            "{remark}"
+        );
         std::fs::write(&path, "rect: true\n").unwrap();
         let error = parse(&["--cfg", path.to_str().unwrap()]).resolve().unwrap_err();
         assert!(error.to_string().contains("rect: true"), "{error}");
+    }
+
+    #[test]
+    fn the_model_is_taken_from_weights_where_nothing_else_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = |name: &str, text: &str, flags: &[&str]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let args = parse(&[&["--config", path.to_str().unwrap()], flags].concat());
+            args.weights_without_model().unwrap()
+        };
+        let best = Some("w/best.pt".to_owned());
+        assert_eq!(weights("args.yaml", "model: w/best.pt", &[]), best);
+        assert_eq!(weights("args.yaml", "pretrained: w/best.pt", &[]), best);
+        assert_eq!(weights("args.yaml", "model: w/yolo11s.pt", &[]), None);
+        assert_eq!(weights("recipe.toml", "weights = 'w/best.pt'", &[]), best);
+        assert_eq!(weights("recipe.toml", "model = 'yolo11s'", &[]), None);
+        assert_eq!(
+            weights("recipe.toml", "lr0 = 0.1", &["--weights", "w/best.pt"]),
+            best
+        );
+        assert_eq!(
+            weights("args.yaml", "model: w/best.pt", &["--model", "yolo11s"]),
+            None
+        );
+        assert_eq!(
+            parse(&["--weights", "w/best.pt"])
+                .weights_without_model()
+                .unwrap(),
+            best
+        );
+        assert_eq!(parse(&[]).weights_without_model().unwrap(), None);
+    }
+
+    #[test]
+    fn values_of_ultralytics_are_understood_or_answered_with_a_sentence() {
+        let refusal = |flag: &str, value: &str| {
+            let error = Program::try_parse_from(["program", flag, value]).unwrap_err();
+            error.to_string()
+        };
+        for batch in ["-1", "0.7"] {
+            let sentence = refusal("--batch", batch);
+            assert!(sentence.contains("give a number of images"), "{sentence}");
+        }
+        assert!(refusal("--save-period", "-2").contains("0 or -1"));
+        assert_eq!(parse(&["--save_period", "-1"]).save_period, Some(0));
+        assert_eq!(parse(&["--save-period=-1"]).save_period, Some(0));
+        assert_eq!(parse(&["--save-period", "5"]).save_period, Some(5));
+        let recipe = parse(&["--model", "yolo11n.yaml"]).resolve().unwrap();
+        assert_eq!(recipe.model, "yolo11n");
     }
 
     #[test]

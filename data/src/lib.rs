@@ -43,6 +43,6 @@ pub use loader::{
     Loaded, LoaderConfig, LoaderError, PictureCache, SlotBatch, SlotJob, TrainLoader, TruthBox, ValBatch,
     ValJob, ValLoader, val_batches,
 };
-pub use picture::{Limits, Picture, PictureError, PictureHeader};
+pub use picture::{FORMATS, Limits, NamedAs, Picture, PictureError, PictureHeader};
 pub use plan::{Plan, PlanConfig, PlanError, Slot, StepPlan, shard};
 pub use resize::{resize, resize_long_side};

@@ -1,13 +1,23 @@
 //! Decoded pictures, and how files become them within stated limits.
 //!
-//! A file is looked at twice. [`inspect`] reads its first and last bytes when a dataset is opened: size, orientation
-//! and whether it was cut off. [`Picture::read`] decodes it when it is needed. Both refuse what is over the
-//! [`Limits`] before anything of that size is allocated. JPEG and PNG only; orientation tags are applied, alpha is
-//! dropped, grey becomes RGB.
+//! A file is looked at twice. [`inspect`] reads what tells its size, its orientation and whether it was cut off, when a
+//! dataset is opened. [`Picture::read`] decodes it when it is needed. Both refuse what is over the [`Limits`] before
+//! anything of that size is allocated. What is in a file says of which of the [`FORMATS`] it is, not its name. Orientation
+//! tags are applied, alpha is dropped, grey becomes RGB; animations are not read, and of a file of several pictures the
+//! first one is.
+//!
+//! `named` tells pictures by their names, `whole` finds files that were cut off, `webp` and `tiff` look at what files of
+//! these formats claim, because their decoders believe too much of it.
+
+mod named;
+mod tiff;
+mod webp;
+mod whole;
 
 use std::{
+    error::Error,
     fs::File,
-    io::{self, Cursor, Read, Seek, SeekFrom},
+    io::{self, BufReader, Cursor, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -16,6 +26,8 @@ use image::error::DecodingError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+
+pub use named::NamedAs;
 
 /// An RGB picture of 8 bits per channel.
 ///
@@ -79,11 +91,11 @@ pub enum PictureError {
         /// The limit.
         limit: u64,
     },
-    /// The file is no JPEG and no PNG.
-    #[error("the file is neither JPEG nor PNG")]
+    /// The file is of none of the [`FORMATS`].
+    #[error("the file is no {}", FORMATS)]
     UnknownFormat,
     /// The end of the file is missing.
-    #[error("the file is truncated: the end marker is missing")]
+    #[error("the file is truncated: its end is missing")]
     Truncated,
     /// The file was replaced since the dataset was opened.
     #[error("the image had {width} x {height} pixels when the dataset was opened, and has another size now")]
@@ -139,18 +151,25 @@ impl Picture {
         Self::decode(&content, limits)
     }
 
-    /// Decodes the content of a JPEG or PNG file.
+    /// Decodes the content of a file.
     ///
     /// # Errors
     /// When it is over a limit or does not decode.
     pub fn decode(content: &[u8], limits: &Limits) -> Result<Self, PictureError> {
         contained(|| {
-            let mut decoder = open_decoder(content, limits)?;
-            let orientation = decoder.orientation().map_err(PictureError::Decode)?;
-            let mut decoded = if format_of(content)? == ImageFormat::Jpeg {
-                decode_jpeg(content, limits)?
-            } else {
-                DynamicImage::from_decoder(decoder).map_err(PictureError::Decode)?
+            let (mut decoded, orientation) = match format_of(content)? {
+                ImageFormat::WebP => webp::decode(content, limits)?,
+                ImageFormat::Tiff => tiff::decode(content, limits)?,
+                format => {
+                    let mut decoder = open_decoder(content, format, limits)?;
+                    let orientation = decoder.orientation().map_err(PictureError::Decode)?;
+                    let decoded = if format == ImageFormat::Jpeg {
+                        decode_jpeg(content, limits)?
+                    } else {
+                        DynamicImage::from_decoder(decoder).map_err(PictureError::Decode)?
+                    };
+                    (decoded, orientation)
+                }
             };
             decoded.apply_orientation(orientation);
             let decoded = decoded.into_rgb8();
@@ -162,7 +181,7 @@ impl Picture {
         })
     }
 
-    /// Writes the picture as a PNG or JPEG file, as the extension says.
+    /// Writes the picture as a file of the format that the extension names.
     ///
     /// # Errors
     /// When the extension is unknown or the file cannot be written.
@@ -191,38 +210,70 @@ fn contained<T>(decode: impl FnOnce() -> Result<T, PictureError>) -> Result<T, P
 /// Reads size and end of an image file, without decoding it.
 ///
 /// # Errors
-/// When the file cannot be read, is over a limit, is neither JPEG nor PNG, or was cut off.
+/// When the file cannot be read, is over a limit, is of none of the [`FORMATS`], or was cut off.
 pub fn inspect(path: &Path, limits: &Limits) -> Result<PictureHeader, PictureError> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
     check_bytes(bytes, limits)?;
     let mut content = Vec::new();
     file.by_ref().take(HEAD_BYTES).read_to_end(&mut content)?;
-    let mut header = read_header(&content, limits);
+    let header = match format_of(&content)? {
+        ImageFormat::WebP => contained(|| webp::read_header(&mut file, bytes, limits))?,
+        ImageFormat::Tiff => contained(|| tiff::read_header(BufReader::new(&mut file), bytes, limits))?,
+        format => inspect_in_order(&mut file, content, format, bytes, limits)?,
+    };
+    let (width, height) = header.shown();
+    Ok(PictureHeader { width, height, bytes })
+}
+
+/// Looks at a JPEG, PNG or BMP file, in which the size comes before the pixels. `content` is what was read of it.
+fn inspect_in_order(
+    file: &mut File,
+    mut content: Vec<u8>,
+    format: ImageFormat,
+    bytes: u64,
+    limits: &Limits,
+) -> Result<Header, PictureError> {
+    let mut header = read_header(&content, format, limits);
     if header.is_err() && bytes > HEAD_BYTES {
         // Large embedded profiles or previews push the size further back.
         file.by_ref().take(limits.image_bytes).read_to_end(&mut content)?;
-        header = read_header(&content, limits);
+        header = read_header(&content, format, limits);
     }
-    let (format, width, height) = header?;
-    file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    file.by_ref().take(TAIL_BYTES).read_to_end(&mut tail)?;
-    let end_marker: &[u8] = if format == ImageFormat::Png {
-        b"IEND"
-    } else {
-        &JPEG_END
+    let header = header?;
+    let is_whole = match format {
+        ImageFormat::Jpeg => whole::jpeg(file, bytes, limits)?,
+        ImageFormat::Png => whole::png(file, bytes)?,
+        _ => whole::bmp(&content, bytes, header),
     };
-    if !contains(&tail, end_marker) {
-        // Phones append whole films to a photo.
-        file.rewind()?;
-        content.clear();
-        file.take(limits.image_bytes).read_to_end(&mut content)?;
-        if format == ImageFormat::Png || !contains(jpeg_scan(&content), &JPEG_END) {
-            return Err(PictureError::Truncated);
+    if is_whole {
+        Ok(header)
+    } else {
+        Err(PictureError::Truncated)
+    }
+}
+
+/// What a file tells before it is decoded.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    /// As stored.
+    width: u32,
+    /// As stored.
+    height: u32,
+    orientation: Orientation,
+}
+
+impl Header {
+    /// Width and height as shown.
+    fn shown(self) -> (u32, u32) {
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (self.height, self.width),
+            _ => (self.width, self.height),
         }
     }
-    Ok(PictureHeader { width, height, bytes })
 }
 
 /// Rearranges `[.., 3]` pixels into three planes.
@@ -232,24 +283,6 @@ pub(crate) fn write_planes(rgb: &[u8], planes: &mut [u8]) {
     for (((pixel, red), green), blue) in rgb.chunks_exact(3).zip(red).zip(green).zip(blue) {
         (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
     }
-}
-
-fn contains(content: &[u8], marker: &[u8]) -> bool {
-    content.windows(marker.len()).any(|window| window == marker)
-}
-
-/// What follows the headers of a JPEG file. Headers may hold a preview with an end marker of its own.
-fn jpeg_scan(content: &[u8]) -> &[u8] {
-    // Each header: 0xFF, its kind, and the length of what follows, itself included.
-    let mut rest = content.get(2..).unwrap_or_default();
-    while let [0xFF, kind, high, low, ..] = *rest {
-        if kind == JPEG_SCAN {
-            return rest;
-        }
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        rest = rest.get(2 + length..).unwrap_or_default();
-    }
-    &[]
 }
 
 fn check_bytes(bytes: u64, limits: &Limits) -> Result<(), PictureError> {
@@ -262,39 +295,7 @@ fn check_bytes(bytes: u64, limits: &Limits) -> Result<(), PictureError> {
     Ok(())
 }
 
-fn read_header(content: &[u8], limits: &Limits) -> Result<(ImageFormat, u32, u32), PictureError> {
-    let format = format_of(content)?;
-    let (width, height, orientation) = contained(|| {
-        let mut decoder = open_decoder(content, limits)?;
-        let (width, height) = decoder.dimensions();
-        Ok((
-            width,
-            height,
-            decoder.orientation().map_err(PictureError::Decode)?,
-        ))
-    })?;
-    let turned = matches!(
-        orientation,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    );
-    Ok(if turned {
-        (format, height, width)
-    } else {
-        (format, width, height)
-    })
-}
-
-/// Reads the header and checks the size that it claims.
-fn open_decoder<'a>(content: &'a [u8], limits: &Limits) -> Result<impl ImageDecoder + 'a, PictureError> {
-    let mut reader = ImageReader::with_format(Cursor::new(content), format_of(content)?);
-    let mut allocation = image::Limits::no_limits();
-    allocation.max_alloc = Some(memory_max(limits));
-    reader.limits(allocation);
-    let decoder = reader.into_decoder().map_err(PictureError::Decode)?;
-    let (width, height) = decoder.dimensions();
+fn check_pixels(width: u32, height: u32, limits: &Limits) -> Result<(), PictureError> {
     if u64::from(width) * u64::from(height) > limits.image_pixels {
         return Err(PictureError::TooManyPixels {
             width,
@@ -302,6 +303,33 @@ fn open_decoder<'a>(content: &'a [u8], limits: &Limits) -> Result<impl ImageDeco
             limit: limits.image_pixels,
         });
     }
+    Ok(())
+}
+
+fn read_header(content: &[u8], format: ImageFormat, limits: &Limits) -> Result<Header, PictureError> {
+    contained(|| {
+        let mut decoder = open_decoder(content, format, limits)?;
+        let (width, height) = decoder.dimensions();
+        let orientation = decoder.orientation().map_err(PictureError::Decode)?;
+        Ok(Header {
+            width,
+            height,
+            orientation,
+        })
+    })
+}
+
+/// Reads the header and checks the size that it claims.
+fn open_decoder<'a>(
+    content: &'a [u8],
+    format: ImageFormat,
+    limits: &Limits,
+) -> Result<impl ImageDecoder + 'a, PictureError> {
+    let mut reader = ImageReader::with_format(Cursor::new(content), format);
+    reader.limits(memory_limits(limits));
+    let decoder = reader.into_decoder().map_err(PictureError::Decode)?;
+    let (width, height) = decoder.dimensions();
+    check_pixels(width, height, limits)?;
     Ok(decoder)
 }
 
@@ -317,8 +345,7 @@ fn decode_jpeg(content: &[u8], limits: &Limits) -> Result<DynamicImage, PictureE
     let decoded = Decoder::new_with_limits(content, bounds)
         .map(|decoder| decoder.with_output_format(PixelFormat::Rgb))
         .and_then(|decoder| decoder.decode_image())
-        .map_err(|error| ImageError::Decoding(DecodingError::new(ImageFormat::Jpeg.into(), error)))
-        .map_err(PictureError::Decode)?;
+        .map_err(|error| malformed(ImageFormat::Jpeg, error))?;
     // Both fit: the format has 16 bits for each.
     let (width, height) = (decoded.width as u32, decoded.height as u32);
     // Invariant: the decoder was asked for three bytes a pixel.
@@ -331,21 +358,35 @@ fn memory_max(limits: &Limits) -> u64 {
     limits.image_pixels.saturating_mul(16).max(1 << 20)
 }
 
+fn memory_limits(limits: &Limits) -> image::Limits {
+    let mut memory = image::Limits::no_limits();
+    memory.max_alloc = Some(memory_max(limits));
+    memory
+}
+
+fn malformed(format: ImageFormat, reason: impl Into<Box<dyn Error + Send + Sync>>) -> PictureError {
+    PictureError::Decode(ImageError::Decoding(DecodingError::new(format.into(), reason)))
+}
+
 fn format_of(content: &[u8]) -> Result<ImageFormat, PictureError> {
     match image::guess_format(content) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
+        Ok(
+            format @ (ImageFormat::Jpeg
+            | ImageFormat::Png
+            | ImageFormat::WebP
+            | ImageFormat::Bmp
+            | ImageFormat::Tiff),
+        ) => Ok(format),
         _ => Err(PictureError::UnknownFormat),
     }
 }
 
+/// The formats that are read, for people.
+pub const FORMATS: &str = "JPEG, PNG, WebP, BMP or TIFF";
 /// Enough for the header of nearly every photo.
 const HEAD_BYTES: u64 = 64 << 10;
-const JPEG_END: [u8; 2] = [0xFF, 0xD9];
-const JPEG_SCAN: u8 = 0xDA;
 /// Progressive files have about ten; each scan of a hostile one costs a pass over the whole picture.
 const JPEG_SCANS_MAX: usize = 200;
-/// Some programs append a few bytes behind the end marker.
-const TAIL_BYTES: u64 = 4 << 10;
 
 #[cfg(test)]
 #[path = "picture_tests.rs"]

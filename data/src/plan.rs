@@ -11,7 +11,14 @@
 //! # Source
 //! The accumulation rule is the one that users of Ultralytics know (nominal batch, warm-up from 1). Unlike there, an
 //! epoch is a whole number of steps: what is left of one joins its last step, or is a step of its own from half a step
-//! on, so that the number of updates in a run is the same but for rounding.
+//! on. Over many batches the number of updates is the same but for rounding; where an epoch has fewer batches than a step
+//! accumulates, each epoch is an update of its own, and there are more of them. In 100 epochs with a batch of 16 and a
+//! nominal batch of 64 (Ultralytics 8.4.190):
+//!
+//! | batches in an epoch | 1 | 2 | 3 | 5 | 13 |
+//! |---|---|---|---|---|---|
+//! | updates there | 25 | 51 | 77 | 128 | 334 |
+//! | updates here | 100 | 101 | 103 | 105 | 310 |
 
 use std::{
     ops::Range,
@@ -204,14 +211,20 @@ impl Plan {
         batches.round_ties_even() as u64
     }
 
-    /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows from 1 over
-    /// the warm-up.
+    /// Number of batches after which a step closes at this batch, unless the rest of the epoch joins it: grows over the
+    /// warm-up, from 1 to [`Plan::plain_accumulate`].
     pub fn accumulate(&self, batch: u64) -> u64 {
-        let warmup = self.warmup_batches();
+        let (warmup, plain) = (self.warmup_batches(), self.plain_accumulate());
         if batch >= warmup {
-            return self.plain_accumulate();
+            return plain;
         }
-        let batches = 1.0 + (self.batches_per_nominal() - 1.0) * (batch as f64 / warmup as f64);
+        let batches = 1.0 + (plain - 1) as f64 * (batch as f64 / warmup as f64);
+        batches.round_ties_even() as u64
+    }
+
+    /// Number of batches after which a step closes when the warm-up is over, at least one: the nominal batch, in whole batches.
+    pub fn plain_accumulate(&self) -> u64 {
+        let batches = self.config.nominal_batch as f64 / self.config.batch as f64;
         (batches.round_ties_even() as u64).max(1)
     }
 
@@ -303,15 +316,6 @@ impl Plan {
                 start + accumulate
             },
         )
-    }
-
-    /// Number of batches of a step after the warm-up.
-    fn plain_accumulate(&self) -> u64 {
-        (self.batches_per_nominal().round_ties_even() as u64).max(1)
-    }
-
-    fn batches_per_nominal(&self) -> f64 {
-        self.config.nominal_batch as f64 / self.config.batch as f64
     }
 
     /// Number of steps of an epoch that the warm-up does not touch.

@@ -164,6 +164,33 @@ fn accumulation_grows_from_one_to_the_nominal_batch_over_the_warm_up() {
 }
 
 #[test]
+fn the_warm_up_ends_at_what_is_accumulated_after_it() {
+    // 64 images are 2.67 batches of 24, so three; ten batches per epoch, thirty in the warm-up: 1 + 2 * batch / 30.
+    let plan = Plan::new(PlanConfig {
+        warmup_epochs: 3.0,
+        epochs: 20,
+        ..config(240, 24)
+    })
+    .unwrap();
+    assert_eq!((plan.warmup_batches(), plan.plain_accumulate()), (30, 3));
+    for (batch, expected) in [(0, 1), (7, 1), (8, 2), (22, 2), (23, 3), (30, 3), (199, 3)] {
+        assert_eq!(plan.accumulate(batch), expected, "batch {batch}");
+    }
+}
+
+#[test]
+fn every_epoch_is_an_update_however_few_batches_it_has() {
+    for (batches, updates) in [(1, 100), (2, 101), (3, 103), (5, 105), (13, 310)] {
+        let plan = Plan::new(PlanConfig {
+            warmup_epochs: 3.0,
+            epochs: 100,
+            ..config(batches * 16, 16)
+        });
+        assert_eq!(plan.unwrap().steps(), updates, "{batches} batches in an epoch");
+    }
+}
+
+#[test]
 fn the_last_epoch_is_never_warm_up() {
     let warmup = |epochs: u32, warmup_epochs: f64| {
         let config = PlanConfig {

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let size: usize = argument(1)?.parse()?;
     let batch: usize = argument(2)?.parse()?;
     let device = open_device(arguments.get(4).map_or("cpu:flex", String::as_str), None)?;
-    let mut yolo = Yolo::new(weights.metadata.kind, weights.metadata.names.len(), &device);
+    let mut yolo = Yolo::new(weights.metadata.architecture(), &device);
     yolo.load(&weights.state.parameters, &weights.state.buffers);
 
     let pixels: Vec<u8> = (0..batch * 3 * size * size)

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use model::device::{on_pool, open_device};
+use model::kind::ModelKind;
 use model::layout::FlatState;
 use model::yolo::{Forward, Yolo};
 
@@ -13,14 +14,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let given = arguments.get(index).cloned();
         given.unwrap_or_else(|| default.to_owned())
     };
-    let kind = argument(0, "yolov8n").parse()?;
+    let kind: ModelKind = argument(0, "yolov8n").parse()?;
     let size: usize = argument(1, "320").parse()?;
     let batch: usize = argument(2, "4").parse()?;
     let steps: u32 = argument(3, "5").parse()?;
     let threads: NonZeroUsize = argument(5, "1").parse()?;
     let device = open_device(&argument(4, "auto"), Some(threads))?;
 
-    let mut yolo = Yolo::new(kind, 80, &device);
+    let mut yolo = Yolo::new(kind.with_classes(80), &device);
     let state = yolo.initial_state(0);
     let pixels: Vec<u8> = (0..batch * 3 * size * size)
         .map(|index| (index * 31 % 251) as u8)

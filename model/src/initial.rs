@@ -55,7 +55,7 @@ mod tests {
     use crate::network::Network;
 
     fn layout() -> Layout {
-        Network::new(ModelKind::ALL[0], 80).1.layout
+        Network::new(ModelKind::ALL[0].with_classes(80)).1.layout
     }
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_tensor_does_not_depend_on_its_neighbours() {
         let nano = layout();
-        let one_class = Network::new(ModelKind::ALL[0], 1).1.layout;
+        let one_class = Network::new(ModelKind::ALL[0].with_classes(1)).1.layout;
         let name = "model.22.cv2.1.0.conv.weight";
         let value = |layout: &Layout| {
             let range = layout.parameter(name).unwrap().range.clone();

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::table::graph;
+
 /// A family of models: one graph, one head, one loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -45,6 +47,53 @@ pub struct ModelKind {
     pub size: Size,
 }
 
+/// All that the tensors of a model depend on.
+///
+/// # Examples
+/// ```
+/// use model::kind::ModelKind;
+/// let kind: ModelKind = "yolo11n".parse().unwrap();
+/// let tuned = kind.with_classes(2).with_class_width(80);
+/// assert_eq!(kind.with_classes(2).class_width(), 64);
+/// assert_ne!(tuned, kind.with_classes(2));
+/// assert_eq!(tuned.with_class_width(64), kind.with_classes(2));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Architecture {
+    kind: ModelKind,
+    classes: usize,
+    class_width: usize,
+}
+
+impl Architecture {
+    /// Returns it with class branches of another width: a model that was tuned from weights for other classes keeps
+    /// those of its origin, whose width may follow from another number of classes.
+    #[must_use]
+    pub fn with_class_width(self, class_width: usize) -> Self {
+        Self { class_width, ..self }
+    }
+
+    /// Returns the model.
+    pub fn kind(&self) -> ModelKind {
+        self.kind
+    }
+
+    /// Returns the number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Returns the channels of the branches that tell classes.
+    pub fn class_width(&self) -> usize {
+        self.class_width
+    }
+
+    /// Whether the class branches are as wide as published for this number of classes.
+    pub fn is_as_published(&self) -> bool {
+        *self == self.kind.with_classes(self.classes)
+    }
+}
+
 /// The text names no known model.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("unknown model `{name}`: known are {}", known_names())]
@@ -70,6 +119,22 @@ impl ModelKind {
 
     const fn new(family: Family, size: Size) -> Self {
         Self { family, size }
+    }
+
+    /// Returns the model for a number of classes, as published: the class branches are as wide as the finest level that
+    /// the head reads, or as there are classes, up to 100, if these are more.
+    pub fn with_classes(self, classes: usize) -> Architecture {
+        let (rows, scale) = graph(self);
+        // Invariant: the last row of every table is a head, whose first input is a row with channels of its own.
+        let finest = rows
+            .last()
+            .and_then(|head| rows[head.from[0] as usize].block.channels());
+        let finest = scale.channels(finest.expect("a head reads blocks"));
+        Architecture {
+            kind: self,
+            classes,
+            class_width: finest.max(classes.min(CLASSES_WIDENING_MAX)),
+        }
     }
 }
 
@@ -104,6 +169,9 @@ impl FromStr for ModelKind {
     }
 }
 
+/// More classes than these widen no class branch.
+const CLASSES_WIDENING_MAX: usize = 100;
+
 fn known_names() -> String {
     ModelKind::ALL.map(|kind| kind.to_string()).join(", ")
 }
@@ -117,6 +185,25 @@ mod tests {
         for kind in ModelKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
             assert_eq!(format!("{kind}.yaml").parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn class_branches_are_as_wide_as_published() {
+        let width = |name: &str, classes| {
+            name.parse::<ModelKind>()
+                .unwrap()
+                .with_classes(classes)
+                .class_width()
+        };
+        let cases = [
+            ("yolov8n", 1, 64),
+            ("yolov8n", 80, 80),
+            ("yolo11n", 365, 100),
+            ("yolo11s", 80, 128),
+        ];
+        for (name, classes, expected) in cases {
+            assert_eq!(width(name, classes), expected, "{name} with {classes} classes");
         }
     }
 

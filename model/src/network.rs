@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::declare::Declaration;
 use crate::head::HeadOutput;
-use crate::kind::ModelKind;
+use crate::kind::Architecture;
 use crate::layer::{C2f, C2psa, Conv, Detect, Sppf, concatenate, export_upsample, upsample};
 use crate::native;
 use crate::onnx::{self, Graph};
@@ -55,8 +55,8 @@ const IMAGE: Map = Map {
 
 impl Network {
     /// Builds the layers of a model and declares their tensors.
-    pub(crate) fn new(kind: ModelKind, classes: usize) -> (Self, Declaration) {
-        let (rows, scale) = graph(kind);
+    pub(crate) fn new(architecture: Architecture) -> (Self, Declaration) {
+        let (rows, scale) = graph(architecture.kind());
         let mut declaration = Declaration::default();
         let mut maps: Vec<Map> = Vec::with_capacity(rows.len());
         let mut nodes = Vec::with_capacity(rows.len());
@@ -81,7 +81,7 @@ impl Network {
         let Block::Detect { classes: branch } = head_row.block else {
             unreachable!("the last row is a head");
         };
-        let head = Detect::declare(&mut declaration, &scope, &levels, classes, branch);
+        let head = Detect::declare(&mut declaration, &scope, &levels, architecture, branch);
         release_early(&mut nodes, &head_inputs);
         let network = Self {
             nodes,
@@ -298,10 +298,13 @@ fn release_early(nodes: &mut [Node], head_inputs: &[usize]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::ModelKind;
     use crate::layout::{Group, Layout};
 
     fn layout(name: &str) -> Layout {
-        Network::new(name.parse().unwrap(), 80).1.layout
+        Network::new(name.parse::<ModelKind>().unwrap().with_classes(80))
+            .1
+            .layout
     }
 
     #[test]
@@ -403,8 +406,8 @@ mod tests {
     #[test]
     fn digests_differ_between_models_and_class_counts() {
         let digest = |name: &str, classes| {
-            let kind = name.parse().unwrap();
-            Network::new(kind, classes).1.layout.digest()
+            let kind: ModelKind = name.parse().unwrap();
+            Network::new(kind.with_classes(classes)).1.layout.digest()
         };
         assert_eq!(digest("yolov8n", 80), digest("yolov8n", 80));
         assert_ne!(digest("yolov8n", 80), digest("yolov8n", 79));
@@ -413,7 +416,7 @@ mod tests {
 
     #[test]
     fn an_output_is_released_by_its_last_reader_only() {
-        let (network, _) = Network::new("yolov8n".parse().unwrap(), 80);
+        let (network, _) = Network::new("yolov8n".parse::<ModelKind>().unwrap().with_classes(80));
         assert_eq!(network.nodes[1].done, [0]);
         assert_eq!(network.nodes[14].done, [4, 13]);
         assert!(network.nodes.iter().all(|node| !node.done.contains(&15)));

@@ -69,6 +69,19 @@ pub enum Block {
     },
 }
 
+impl Block {
+    /// Returns its output channels before scaling, where the table gives them.
+    pub fn channels(&self) -> Option<usize> {
+        match *self {
+            Self::Conv { channels, .. }
+            | Self::C2f { channels, .. }
+            | Self::C3k2 { channels, .. }
+            | Self::Sppf { channels, .. } => Some(channels),
+            Self::C2psa | Self::Upsample | Self::Concat | Self::Detect { .. } => None,
+        }
+    }
+}
+
 /// What a C3k2 block repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inner {

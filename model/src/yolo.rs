@@ -11,7 +11,7 @@ use crate::decode::Candidates;
 use crate::frozen::{Frozen, TooManyFrozen};
 use crate::head::HeadOutput;
 use crate::initial;
-use crate::kind::ModelKind;
+use crate::kind::{Architecture, ModelKind};
 use crate::layout::{FlatState, Layout};
 use crate::loss::{LossGains, SlotLoss};
 use crate::native;
@@ -29,8 +29,7 @@ pub const MAX_STRIDE: usize = 32;
 /// [`load`](Self::load) again after each optimizer update.
 #[derive(Debug)]
 pub struct Yolo {
-    kind: ModelKind,
-    classes: usize,
+    architecture: Architecture,
     network: Network,
     declaration: Declaration,
     frozen: Frozen,
@@ -39,16 +38,15 @@ pub struct Yolo {
 }
 
 impl Yolo {
-    /// Builds the layers of a model for a number of classes. Allocates nothing on the device.
+    /// Builds the layers of a model. Allocates nothing on the device.
     ///
     /// # Panics
-    /// If `classes` is zero.
-    pub fn new(kind: ModelKind, classes: usize, device: &Device) -> Self {
-        assert!(classes > 0, "a detector needs at least one class");
-        let (network, declaration) = Network::new(kind, classes);
+    /// If it has no classes.
+    pub fn new(architecture: Architecture, device: &Device) -> Self {
+        assert!(architecture.classes() > 0, "a detector needs at least one class");
+        let (network, declaration) = Network::new(architecture);
         Self {
-            kind,
-            classes,
+            architecture,
             network,
             declaration,
             frozen: Frozen::default(),
@@ -76,14 +74,19 @@ impl Yolo {
         self.frozen
     }
 
+    /// Returns what it was built as.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
     /// Returns the model's name.
     pub fn kind(&self) -> ModelKind {
-        self.kind
+        self.architecture.kind()
     }
 
     /// Returns the number of classes.
     pub fn classes(&self) -> usize {
-        self.classes
+        self.architecture.classes()
     }
 
     /// Returns the device.
@@ -199,12 +202,12 @@ impl Yolo {
     /// # Panics
     /// When the number of images differs, or a class is not below the number of classes.
     pub fn loss(&self, output: &HeadOutput, targets: &[Vec<Target>], gains: &LossGains) -> SlotLoss {
-        self.kind.family.criterion()(output, targets, gains)
+        self.kind().family.criterion()(output, targets, gains)
     }
 
     /// Returns the predictions of each image of an output, before suppression.
     pub fn candidates(&self, output: &HeadOutput) -> Vec<Candidates> {
-        self.kind.family.decoder()(output)
+        self.kind().family.decoder()(output)
     }
 
     /// Runs the backward pass from a loss, a scalar that was computed from the output of a training pass. Returns the gradient

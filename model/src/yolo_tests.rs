@@ -12,7 +12,7 @@ fn detector(name: &str) -> (Yolo, FlatState) {
 }
 
 fn detector_on(name: &str, device: &Device) -> (Yolo, FlatState) {
-    let mut yolo = Yolo::new(name.parse().unwrap(), 3, device);
+    let mut yolo = Yolo::new(name.parse::<ModelKind>().unwrap().with_classes(3), device);
     let state = yolo.initial_state(1);
     yolo.load(&state.parameters, &state.buffers);
     (yolo, state)

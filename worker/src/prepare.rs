@@ -13,7 +13,7 @@ use model::kind::ModelKind;
 use model::layout::FlatState;
 use model::loss::LossGains;
 use model::nms::NmsConfig;
-use model::weights;
+use model::weights::{self, Weights};
 use proto::{DatasetCard, Fingerprint, ModelCard, Recipe, SumKind};
 use tracing::{info, warn};
 
@@ -75,7 +75,6 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
     let device = open_device(&host.device, host.threads)?;
     // Fixed by the recipe, not by this rank's share: what a slot is computed with may change its rounding.
     let slots_at_once = share_out(&device, host.thread_count(), recipe.slots() as usize);
-    let kind: ModelKind = recipe.model.parse()?;
     let path = host.data.clone().unwrap_or_else(|| PathBuf::from(&recipe.data));
     let training = open_split(&path, Split::Train, recipe)?;
     let validation = open_split(&path, Split::Val, recipe)?;
@@ -85,7 +84,21 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         path.display()
     );
 
-    let learner = YoloLearner::new(kind, training.names.clone(), recipe.imgsz, &device)
+    let most_objects = training.most_objects().max(validation.most_objects());
+    let max_detections = detections_kept(recipe.max_det as usize, most_objects);
+    if max_detections < most_objects {
+        warn!(
+            max_detections,
+            most_objects, "an image has more objects than detections are kept: recall is capped"
+        );
+    }
+    let start = starting_weights(recipe)?;
+    let classes = training.names.len();
+    let architecture = match &start {
+        Some(weights) => weights.metadata.tuned_to(classes),
+        None => recipe.model.parse::<ModelKind>()?.with_classes(classes),
+    };
+    let learner = YoloLearner::new(architecture, training.names.clone(), recipe.imgsz, &device)
         .with_gains(LossGains {
             r#box: recipe.box_gain as f32,
             cls: recipe.cls_gain as f32,
@@ -94,7 +107,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         })
         .with_nms(NmsConfig {
             iou: recipe.iou as f32,
-            max_detections: recipe.max_det as usize,
+            max_detections,
             ..NmsConfig::validation()
         })
         .with_slots_at_once(slots_at_once)
@@ -106,7 +119,7 @@ pub fn prepare(recipe: &Recipe, host: &HostOptions) -> anyhow::Result<Prepared> 
         plan.slots_max()
     );
     let schedule = Schedule::new(recipe, &plan, training.len(), training.names.len());
-    let flat = initial_state(recipe, &learner, &training.names)?;
+    let flat = initial_state(start.as_ref(), recipe.seed, &learner, &training.names);
     let layout = learner.layout();
     let tensors = layout.parameters.len() + layout.buffers.len();
     let initial = State::new(flat, schedule.optimizer.moments(), tensors);
@@ -223,6 +236,16 @@ pub fn plan_config(recipe: &Recipe, dataset_len: usize) -> PlanConfig {
     }
 }
 
+/// Returns how many detections of an image count in validation: as many as asked for, but where that is the default, as many
+/// as any image has objects.
+pub fn detections_kept(asked: usize, most_objects: usize) -> usize {
+    if asked == Recipe::default().max_det as usize {
+        asked.max(most_objects)
+    } else {
+        asked
+    }
+}
+
 fn open_split(path: &Path, split: Split, recipe: &Recipe) -> anyhow::Result<Arc<Dataset>> {
     let dataset = Dataset::open(path, split, &Limits::default())?.select(&selection(recipe))?;
     for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
@@ -235,22 +258,33 @@ fn open_split(path: &Path, split: Split, recipe: &Recipe) -> anyhow::Result<Arc<
     Ok(Arc::new(dataset))
 }
 
-fn initial_state(recipe: &Recipe, learner: &YoloLearner, names: &[String]) -> anyhow::Result<FlatState> {
+/// Returns what the run starts from, when that is a file.
+///
+/// # Errors
+/// When it cannot be read, or holds another model than the run's.
+pub fn starting_weights(recipe: &Recipe) -> anyhow::Result<Option<Weights>> {
     let Some(path) = &recipe.weights else {
-        return Ok(learner.yolo().initial_state(recipe.seed));
+        return Ok(None);
     };
     let loaded =
         weights::load(path.as_ref()).with_context(|| format!("cannot start from --weights {path}"))?;
-    let (found, wanted) = (loaded.metadata.kind, learner.yolo().kind());
+    let (found, wanted) = (loaded.metadata.kind, recipe.model.parse::<ModelKind>()?);
     ensure!(
         found == wanted,
         "cannot start from --weights {path}: it holds {found}, the run trains {wanted}; give --model {found}"
     );
-    let (state, report) = weights::transfer(&loaded, names, recipe.seed);
+    Ok(Some(loaded))
+}
+
+fn initial_state(start: Option<&Weights>, seed: u64, learner: &YoloLearner, names: &[String]) -> FlatState {
+    let Some(start) = start else {
+        return learner.yolo().initial_state(seed);
+    };
+    let (state, report) = weights::transfer(start, names, seed);
     for line in report.to_string().lines() {
         info!("weights: {line}");
     }
-    Ok(state)
+    state
 }
 
 fn model_card(
@@ -303,6 +337,14 @@ pub const CACHE_BYTES: u64 = 1 << 30;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crowded_images_raise_the_default_limit_and_no_other() {
+        let cases = [((300, 20), 300), ((300, 900), 900), ((100, 900), 100)];
+        for ((asked, most), kept) in cases {
+            assert_eq!(detections_kept(asked, most), kept, "{asked} asked, {most} there");
+        }
+    }
 
     #[test]
     fn rare_classes_weigh_more_and_unseen_ones_as_the_mean() {

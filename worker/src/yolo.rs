@@ -9,7 +9,7 @@ use data::ValBatch;
 use model::device::{Device, on_pool};
 use model::frozen::{Frozen, TooManyFrozen};
 use model::head::HeadOutput;
-use model::kind::ModelKind;
+use model::kind::Architecture;
 use model::layout::Layout;
 use model::loss::LossGains;
 use model::metric::match_detections;
@@ -34,9 +34,13 @@ pub struct YoloLearner {
 }
 
 impl YoloLearner {
-    /// Builds a model for the given classes on a device, with the published loss gains and validation settings.
-    pub fn new(kind: ModelKind, names: Vec<String>, image_size: u32, device: &Device) -> Self {
-        let yolo = Yolo::new(kind, names.len(), device);
+    /// Builds a model on a device, with the published loss gains and validation settings.
+    ///
+    /// # Panics
+    /// If there are not as many names as classes.
+    pub fn new(architecture: Architecture, names: Vec<String>, image_size: u32, device: &Device) -> Self {
+        assert_eq!(architecture.classes(), names.len(), "a name for each class");
+        let yolo = Yolo::new(architecture, device);
         Self {
             yolo,
             names,
@@ -179,6 +183,7 @@ impl Learner for YoloLearner {
         let metadata = Metadata {
             kind: self.yolo.kind(),
             names: self.names.clone(),
+            class_width: self.yolo.architecture().class_width(),
             image_size: self.image_size,
         };
         // Invariant: the flat vectors have the layout's length, and any state of it can be written.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use data::Plan;
 use model::device::{open_device, share_out};
+use model::kind::ModelKind;
 use proto::{OptimizerKind, Recipe, SumKind, WireKind};
 use serde::{Deserialize, Serialize};
 use worker::prepare::plan_config;
@@ -133,8 +134,9 @@ impl Equipment {
         let device = open_device(&args.device, Some(args.threads))?;
         let at_once = share_out(&device, args.threads, recipe.slots() as usize);
         let names = (0..CLASSES).map(|class| class.to_string()).collect();
+        let architecture = recipe.model.parse::<ModelKind>()?.with_classes(CLASSES);
         let learner =
-            YoloLearner::new(recipe.model.parse()?, names, recipe.imgsz, &device).with_slots_at_once(at_once);
+            YoloLearner::new(architecture, names, recipe.imgsz, &device).with_slots_at_once(at_once);
         let images = images(args);
         let plan = Plan::new(plan_config(&recipe, images))?;
         let schedule = Schedule::new(&recipe, &plan, images, CLASSES);

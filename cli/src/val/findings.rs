@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use data::{Dataset, ValBatch};
-use model::metric::{CONFUSION_CONFIDENCE, ConfusionMatrix, ImageEvidence, match_detections};
-use model::nms::Detection;
+use model::metric::{ConfusionMatrix, ImageEvidence, match_detections};
+use model::nms::{Detection, NmsConfig};
 use plots::{LabelledBox, Tile, draw_sheet};
 use worker::yolo::targets;
 
@@ -17,6 +17,10 @@ use crate::outputs::tiles::{SHEET_TILES, SHEETS, labelled, picture, tile};
 pub(super) struct Findings {
     dataset: Arc<Dataset>,
     keeps_results: bool,
+    /// Number of files that could not be decoded.
+    unreadable: usize,
+    /// The first of them, and why.
+    first_unreadable: Option<String>,
     /// What metrics are computed from.
     pub(super) images: Vec<ImageEvidence>,
     /// Which class was found where which one is.
@@ -34,11 +38,17 @@ impl Findings {
             results: Vec::new(),
             dataset,
             keeps_results,
+            unreadable: 0,
+            first_unreadable: None,
         }
     }
 
     /// Adds a batch and what was found in each of its pictures, in pixels of the network input.
     pub(super) fn add(&mut self, batch: &ValBatch, found: &[Vec<Detection>]) {
+        self.unreadable += batch.unreadable as usize;
+        if batch.unreadable > 0 && self.first_unreadable.is_none() {
+            self.first_unreadable = self.find_unreadable(batch);
+        }
         for (index, (found, truths)) in found.iter().zip(batch.targets()).enumerate() {
             let truths = targets(&truths);
             self.images.push(match_detections(found, &truths));
@@ -53,6 +63,27 @@ impl Findings {
                     .extend(coco_results(&self.dataset, batch.samples[index], &found));
             }
         }
+    }
+
+    /// Returns what is worth saying about files that could not be decoded, if there were any.
+    pub(super) fn unreadable_remark(&self) -> Option<String> {
+        let first = (self.first_unreadable.as_ref())
+            .map_or_else(String::new, |first| format!("; the first: {first}"));
+        (self.unreadable > 0).then(|| {
+            format!(
+                "{} of {} images could not be decoded, and what is in them counts as missed{first}",
+                self.unreadable,
+                self.images.len()
+            )
+        })
+    }
+
+    /// The loader keeps no reasons, for they are seldom asked for: the batch is read once more.
+    fn find_unreadable(&self, batch: &ValBatch) -> Option<String> {
+        batch.samples.iter().find_map(|&sample| {
+            let error = self.dataset.picture(sample).err()?;
+            Some(format!("{}: {error}", self.dataset.sample(sample).name))
+        })
     }
 
     /// Draws one of the first batches twice: with the objects that are there, and with what was found.
@@ -75,8 +106,9 @@ impl Findings {
         });
         let sheet = draw_sheet(&self.tiles(batch, labels));
         save(&sheet, folder, &format!("val_batch{number}_labels.jpg"))?;
+        let confidence = NmsConfig::prediction().confidence;
         let predictions = found.iter().map(|found| {
-            let seen = found.iter().filter(|found| found.score > CONFUSION_CONFIDENCE);
+            let seen = found.iter().filter(|found| found.score > confidence);
             // The best is drawn last, on top.
             seen.rev()
                 .map(|found| labelled(names, found.class, found.xyxy, Some(found.score)))
@@ -97,5 +129,49 @@ impl Findings {
                 tile(&self.dataset, sample, photo, boxes)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use std::fs;
+    use std::num::NonZeroUsize;
+
+    use data::{Limits, Picture, PictureCache, Split, ValLoader, val_batches};
+    use worker::compute::loader_config;
+
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_decoded_are_counted_and_the_first_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["images", "labels"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        for name in ["a", "b"] {
+            let picture = Picture::filled(40, 30, [90; 3]);
+            picture.write(&path(&format!("images/{name}.png"))).unwrap();
+            fs::write(path(&format!("labels/{name}.txt")), "0 0.5 0.5 0.2 0.2\n").unwrap();
+        }
+        fs::write(path("data.yaml"), "val: images\nnames: [thing]\n").unwrap();
+        let dataset = Dataset::open(path("data.yaml"), Split::Val, &Limits::default()).unwrap();
+        fs::write(path("images/b.png"), "no picture any more").unwrap();
+
+        let dataset = Arc::new(dataset);
+        let jobs = val_batches(&dataset, 64, 2);
+        let cache = Arc::new(PictureCache::new(Arc::clone(&dataset), 64, 0));
+        let mut findings = Findings::new(dataset, false);
+        assert_eq!(findings.unreadable_remark(), None);
+        for batch in ValLoader::start(cache, jobs.into_iter(), loader_config(NonZeroUsize::MIN)) {
+            findings.add(&batch.unwrap(), &[Vec::new(), Vec::new()]);
+        }
+        assert_eq!(
+            findings.unreadable_remark().unwrap(),
+            "1 of 2 images could not be decoded, and what is in them counts as missed; the first: images/b.png: \
+             the file is no JPEG, PNG, WebP, BMP or TIFF"
+        );
     }
 }

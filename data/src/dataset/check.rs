@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Dataset, DatasetError, ImageSource, Label, Sample, SkipReason, Skipped, Split, files, labels};
+use super::{
+    Dataset, DatasetError, ImageSource, Label, Sample, SkipReason, Skipped, Split, files,
+    labels::{self, RowFormat},
+};
 use crate::picture::{Limits, PictureHeader, inspect};
 
 /// What a format found: images with annotations, before any image was looked at.
@@ -14,6 +17,8 @@ pub(super) struct Found {
     pub(super) names: Vec<String>,
     /// Category of each class; empty for 1, 2, 3 and so on.
     pub(super) categories: Vec<u64>,
+    /// Number of values that pose labels have behind the box.
+    pub(super) keypoint_values: usize,
     pub(super) candidates: Vec<Candidate>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) dropped_boxes: usize,
@@ -56,11 +61,15 @@ impl Found {
         self.candidates
             .sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
         self.candidates.dedup_by(|a, b| a.path == b.path);
-        let classes = self.names.len();
-        let checked = files::parallel_map(&self.candidates, |candidate| check(candidate, classes, limits));
+        let format = RowFormat {
+            classes: self.names.len(),
+            keypoint_values: self.keypoint_values,
+        };
+        let checked = files::parallel_map(&self.candidates, |candidate| check(candidate, format, limits));
         if let Some(Annotation::File(example)) = self.candidates.first().map(|first| &first.annotation)
-            && checked.iter().flatten().all(|checked| !checked.has_annotation)
             && checked.iter().any(Result::is_ok)
+            && !(self.candidates.iter().zip(&checked))
+                .any(|(candidate, checked)| candidate.has_annotation(checked))
         {
             let (images, example) = (checked.len(), example.clone());
             return Err(DatasetError::NoLabels {
@@ -89,7 +98,7 @@ impl Found {
                     header: PictureHeader { width, height, bytes },
                     labels,
                     dropped,
-                    ..
+                    has_annotation,
                 }) => {
                     dataset.dropped_boxes += dropped;
                     let source = ImageSource::File(candidate.path);
@@ -103,23 +112,52 @@ impl Found {
                             Annotation::Known { image_id, .. } => Some(image_id),
                             Annotation::File(_) => None,
                         },
+                        is_annotated: has_annotation,
                         labels,
                     });
                 }
                 Err(skipped) => dataset.skipped.push(skipped),
             }
         }
+        let skipped = dataset.skipped.len();
         if dataset.samples.is_empty() {
-            let count = dataset.skipped.len();
-            let first = Box::new(dataset.skipped.swap_remove(0));
             return Err(DatasetError::NothingLeft {
                 path: path.to_owned(),
-                count,
-                first,
+                count: skipped,
+                first: Box::new(first_fault(dataset.skipped)),
+            });
+        }
+        if split == Split::Train && skipped > 0 && dataset.box_count() == 0 {
+            return Err(DatasetError::NoBoxLeft {
+                path: path.to_owned(),
+                images: dataset.len(),
+                skipped,
+                first: Box::new(first_fault(dataset.skipped)),
             });
         }
         Ok(dataset)
     }
+}
+
+impl Candidate {
+    /// Whether something says what is in the image, be it only a label file that had to be refused.
+    fn has_annotation(&self, checked: &Result<Checked, Skipped>) -> bool {
+        match (checked, &self.annotation) {
+            (Ok(checked), _) => checked.has_annotation,
+            (Err(skipped), Annotation::File(labels)) => skipped.file == *labels,
+            (Err(_), Annotation::Known { .. }) => true,
+        }
+    }
+}
+
+/// The first of these that tells most: a format that is not read is seldom why nothing is left.
+///
+/// # Panics
+/// When there is none.
+fn first_fault(mut skipped: Vec<Skipped>) -> Skipped {
+    let is_telling = |skipped: &Skipped| !matches!(skipped.reason, SkipReason::UnsupportedFormat { .. });
+    let first = skipped.iter().position(is_telling).unwrap_or(0);
+    skipped.swap_remove(first)
 }
 
 struct Checked {
@@ -129,7 +167,7 @@ struct Checked {
     has_annotation: bool,
 }
 
-fn check(candidate: &Candidate, classes: usize, limits: &Limits) -> Result<Checked, Skipped> {
+fn check(candidate: &Candidate, format: RowFormat, limits: &Limits) -> Result<Checked, Skipped> {
     let skip_image = |reason| Skipped {
         file: candidate.path.clone(),
         line: None,
@@ -168,7 +206,7 @@ fn check(candidate: &Candidate, classes: usize, limits: &Limits) -> Result<Check
                 reason,
             };
             let text = read_label_file(path, limits.text_bytes).map_err(|reason| skip(None, reason))?;
-            let parsed = labels::parse(text.as_deref().unwrap_or_default(), classes)
+            let parsed = labels::parse(text.as_deref().unwrap_or_default(), format)
                 .map_err(|fault| skip(Some(fault.line), fault.reason))?;
             let has_annotation = text.is_some();
             Ok(Checked {

@@ -5,7 +5,7 @@
 //! everything else in the file are passed over while reading, so a large file needs little memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::BufReader,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::{
     DatasetError, Label, SkipReason, Skipped, Split,
     check::{Annotation, Candidate, Found},
-    files, labels,
+    files,
 };
 use crate::picture::Limits;
 
@@ -117,10 +117,26 @@ pub(super) fn find(images: &Path, file: &Path, root: &Path, limits: &Limits) -> 
         }
     }
     for mut picture in pictures.into_values() {
-        found.dropped_boxes += labels::remove_repeated(&mut picture.labels);
+        found.dropped_boxes += remove_repeated(&mut picture.labels);
         picture.finish(images, root, &mut found);
     }
     Ok(found)
+}
+
+/// Returns the categories of COCO's own list of validation or test images, which has no annotations beside it, for as many
+/// classes as COCO has; none, which stands for 1, 2, 3 and so on, for any other list.
+///
+/// # Source
+/// What counts as such a list is as in Ultralytics 8.4.190 (`init_metrics` of its validator).
+pub(super) fn list_categories(list: &Path, classes: usize) -> Vec<u64> {
+    let is_in_coco = list.to_string_lossy().contains("coco");
+    let is_list = (list.file_name()).is_some_and(|name| LISTS.iter().any(|list| name == *list));
+    if !(is_in_coco && is_list && classes == CLASSES) {
+        return Vec::new();
+    }
+    (1..=LAST_CATEGORY)
+        .filter(|category| !CATEGORY_GAPS.contains(category))
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -224,6 +240,14 @@ impl Picture {
     }
 }
 
+/// Keeps the first of equal labels; returns how many were removed.
+fn remove_repeated(labels: &mut Vec<Label>) -> usize {
+    let before = labels.len();
+    let mut seen = BTreeSet::new();
+    labels.retain(|label| seen.insert((label.class, label.crowd, label.bounds.map(f32::to_bits))));
+    before - labels.len()
+}
+
 fn read(file: &Path, limits: &Limits) -> Result<Content, DatasetError> {
     let io = |source| DatasetError::Io {
         path: file.to_owned(),
@@ -247,3 +271,9 @@ fn read(file: &Path, limits: &Limits) -> Result<Content, DatasetError> {
 }
 
 const READ_BYTES: usize = 1 << 20;
+/// What the lists of images are called on which COCO is measured.
+const LISTS: [&str; 2] = ["val2017.txt", "test-dev2017.txt"];
+const CLASSES: usize = 80;
+const LAST_CATEGORY: u64 = 90;
+/// Numbers that COCO has left out.
+const CATEGORY_GAPS: [u64; 10] = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83];

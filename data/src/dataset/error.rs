@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf};
 
 use super::Split;
-use crate::picture::PictureError;
+use crate::picture::{FORMATS, PictureError};
 
 /// A dataset that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,12 @@ pub enum DatasetError {
         split: Split,
     },
     /// There is no image.
-    #[error("{} holds no JPEG or PNG image", path.display())]
+    #[error("{} holds no {} image", path.display(), FORMATS)]
     NoImages {
         /// Where images were looked for.
         path: PathBuf,
     },
-    /// There are images, but no image has a label file.
+    /// There are images, but no image has a label file, not even one that had to be refused.
     #[error("none of the {images} images of {} has a label file (looked for files like {})", path.display(), example.display())]
     NoLabels {
         /// Where the images are.
@@ -98,6 +98,21 @@ pub enum DatasetError {
         split: Split,
         /// Number of images looked at.
         images: usize,
+    },
+    /// No object is left to train on, and images were skipped: training on background only is never meant.
+    #[error(
+        "none of the {images} usable images of {} has an object, and {skipped} had to be skipped; the first: {first}",
+        path.display()
+    )]
+    NoBoxLeft {
+        /// The dataset.
+        path: PathBuf,
+        /// Number of usable images.
+        images: usize,
+        /// Number of skipped images.
+        skipped: usize,
+        /// The first of them.
+        first: Box<Skipped>,
     },
     /// Every image was skipped.
     #[error("all {count} images of {} had to be skipped; the first: {first}", path.display())]
@@ -165,6 +180,15 @@ pub enum SkipReason {
         /// Number of values.
         found: usize,
     },
+    /// A row in a file of polygons does not hold class and points.
+    #[error("the row has {found} values, in a file of polygons a row is: class x1 y1 x2 y2 x3 y3 and so on")]
+    NotPoints {
+        /// Number of values.
+        found: usize,
+    },
+    /// A row in a file of polygons holds a box.
+    #[error("the row is a box, other rows are polygons; a file holds either boxes or polygons")]
+    BoxAmongPolygons,
     /// A value is no finite number.
     #[error("'{text}' is not a finite number")]
     NotANumber {
@@ -179,11 +203,11 @@ pub enum SkipReason {
         /// Number of classes.
         classes: usize,
     },
-    /// A box coordinate is not within the image.
+    /// A box lies further outside of the image than is tolerated, or has a negative size.
     #[error("the box has the coordinate {value}, coordinates are fractions of the image between 0 and 1")]
     OutsideImage {
         /// The coordinate.
-        value: f64,
+        value: f32,
     },
     /// An annotation names a category that the file does not define.
     #[error("annotation {annotation} has the unknown category {category}")]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{DatasetError, SkipReason, Skipped};
+use crate::picture::NamedAs;
 
 /// Image files found, and files that look like images but cannot be read here.
 #[derive(Debug, Default)]
@@ -18,16 +19,14 @@ pub(super) struct Listing {
 impl Listing {
     /// Adds a file if its extension says image.
     pub(super) fn add(&mut self, path: PathBuf) {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let extension = extension.map(str::to_ascii_lowercase).unwrap_or_default();
-        if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            self.images.push(path);
-        } else if OTHER_IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            self.skipped.push(Skipped {
+        match NamedAs::of(&path) {
+            NamedAs::Picture => self.images.push(path),
+            NamedAs::UnreadPicture(extension) => self.skipped.push(Skipped {
                 file: path,
                 line: None,
                 reason: SkipReason::UnsupportedFormat { extension },
-            });
+            }),
+            NamedAs::Other => {}
         }
     }
 
@@ -147,6 +146,11 @@ pub(super) fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<S
     Ok(text)
 }
 
+/// The text without the byte-order mark with which some tools begin UTF-8 files.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Applies `work` to every item on all cores; the results are in the items' order.
 pub(super) fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism()
@@ -169,11 +173,6 @@ pub(super) fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R
     })
 }
 
-const IMAGE_EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
-/// What other trainers read too: worth a word instead of silence.
-const OTHER_IMAGE_EXTENSIONS: [&str; 10] = [
-    "bmp", "dng", "gif", "heic", "mpo", "pfm", "tif", "tiff", "webp", "avif",
-];
 /// Ends circles of symbolic links.
 const FOLDER_DEPTH_MAX: usize = 16;
 /// Reading headers waits for disks, not for cores.
@@ -230,6 +229,7 @@ mod tests {
             "notes.txt",
             "deep/c.jpeg",
             "d.webp",
+            "e.heic",
         ] {
             fs::write(folder.path().join(name), "").unwrap();
         }
@@ -240,7 +240,10 @@ mod tests {
             .iter()
             .map(|path| relative_name(path, folder.path()))
             .collect();
-        assert_eq!(names, ["a.png", "b.JPG", "deep/c.jpeg"]);
-        assert_eq!(listing.skipped.len(), 1);
+        assert_eq!(names, ["a.png", "b.JPG", "d.webp", "deep/c.jpeg"]);
+        let [skipped] = listing.skipped.as_slice() else {
+            panic!("one is skipped")
+        };
+        assert!(skipped.file.ends_with("e.heic"), "{skipped}");
     }
 }

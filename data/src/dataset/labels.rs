@@ -1,11 +1,22 @@
-//! Label files: one object per line, `class x y width height`, as fractions of the image.
+//! Label files: one object per line, as fractions of the image: its box, `class x y width height`, or the polygon around
+//! it, `class x1 y1 x2 y2 x3 y3` and so on.
 //!
-//! Strict: a row that is not exactly that makes the whole image unusable, because a file that is wrong in one place is
-//! seldom right in the others. Two things are tolerated: values may exceed [0, 1] by 1e-6, the rounding of six
-//! printed digits (they are clamped), and boxes without area and repeated rows are dropped and counted. A box
-//! whose centre and size are in range may stick out of the image, as label tools write them; it is cut where it is used.
+//! A file with a row of more than six values holds polygons, and each counts as the box around its points. That box is
+//! what rotation and shear move, so what they leave of it is larger than the object; Ultralytics moves the polygon and
+//! takes the box around it anew. Keypoints of pose labels are passed over where data.yaml has `kpt_shape`.
+//!
+//! Strict: a row that does not fit makes the whole image unusable, because a file that is wrong in one place is seldom
+//! right in the others. Tolerated are centres from -0.01 to 1.01 and sizes up to 1.01, and points of a polygon anywhere
+//! as long as its box is within that. Nothing is clamped here: a box may stick out of the image, as label tools write
+//! them, and is cut where it is used. Boxes without area and repeated rows are dropped and counted.
+//!
+//! # Source
+//! The files that `verify_image_label` of Ultralytics 8.4.190 takes. Two things differ: boxes without area stay there,
+//! and with `single_cls` it takes any class, which here must exist as otherwise.
 
-use super::{Label, SkipReason};
+use std::collections::BTreeSet;
+
+use super::{Label, SkipReason, files};
 
 /// The usable content of a label file.
 #[derive(Debug, Default, PartialEq)]
@@ -15,6 +26,15 @@ pub(super) struct ParsedLabels {
     pub(super) dropped: usize,
 }
 
+/// What the dataset's description says about rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowFormat {
+    /// Number of classes.
+    pub(super) classes: usize,
+    /// Number of values that pose labels have behind the box; 0 when there are no keypoints.
+    pub(super) keypoint_values: usize,
+}
+
 /// What is wrong with a label file, and in which line (from 1).
 #[derive(Debug)]
 pub(super) struct LabelFault {
@@ -22,60 +42,125 @@ pub(super) struct LabelFault {
     pub(super) reason: SkipReason,
 }
 
-pub(super) fn parse(text: &str, classes: usize) -> Result<ParsedLabels, LabelFault> {
+pub(super) fn parse(text: &str, format: RowFormat) -> Result<ParsedLabels, LabelFault> {
+    let text = files::without_mark(text);
+    let has_polygons = rows(text).any(|(_, row)| format.count(row) > POLYGON_VALUES_ABOVE);
+    let shape = if has_polygons { Shape::Polygon } else { Shape::Box };
     let mut parsed = ParsedLabels::default();
-    for (line, row) in (1..).zip(text.lines()) {
-        if row.trim().is_empty() {
-            continue;
-        }
-        let label = parse_row(row, classes).map_err(|reason| LabelFault { line, reason })?;
-        let [_, _, width, height] = label.bounds;
-        if width > 0.0 && height > 0.0 {
-            parsed.labels.push(label);
+    let mut seen = BTreeSet::new();
+    for (line, row) in rows(text) {
+        let fault = |reason| LabelFault { line, reason };
+        let row = Row::parse(row, shape, format).map_err(fault)?;
+        let bounds = row.bounds().map_err(fault)?;
+        let [_, _, width, height] = bounds;
+        let has_area = width > 0.0 && height > 0.0;
+        // Different polygons may have one box, so it is rows that are compared.
+        if has_area && seen.insert(row.key()) {
+            parsed.labels.push(Label {
+                class: row.class,
+                bounds,
+                crowd: false,
+            });
         } else {
             parsed.dropped += 1;
         }
     }
-    parsed.dropped += remove_repeated(&mut parsed.labels);
     Ok(parsed)
 }
 
-/// Keeps the first of equal labels; returns how many were removed.
-pub(super) fn remove_repeated(labels: &mut Vec<Label>) -> usize {
-    let before = labels.len();
-    let mut seen = std::collections::BTreeSet::new();
-    labels.retain(|label| seen.insert((label.class, label.crowd, label.bounds.map(f32::to_bits))));
-    before - labels.len()
+impl RowFormat {
+    /// Number of values of a row, without those of keypoints.
+    fn count(self, row: &str) -> usize {
+        let found = row.split_whitespace().count();
+        let is_pose = found == BOX_VALUES.saturating_add(self.keypoint_values);
+        if is_pose { BOX_VALUES } else { found }
+    }
 }
 
-fn parse_row(row: &str, classes: usize) -> Result<Label, SkipReason> {
-    let values: Vec<&str> = row.split_whitespace().collect();
-    let [class, bounds @ ..] = values.as_slice() else {
-        return Err(SkipReason::NotFiveNumbers { found: 0 });
-    };
-    let bounds: &[&str; 4] = bounds
-        .try_into()
-        .map_err(|_| SkipReason::NotFiveNumbers { found: values.len() })?;
-    let class = parse_class(class, classes)?;
-    let mut parsed = [0.0; 4];
-    for (parsed, text) in parsed.iter_mut().zip(bounds) {
-        let value = parse_number(text)?;
-        if !(-ROUNDING..=1.0 + ROUNDING).contains(&value) {
-            return Err(SkipReason::OutsideImage { value });
+/// What all rows of a file hold.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Box,
+    Polygon,
+}
+
+impl Shape {
+    fn check(self, found: usize) -> Result<(), SkipReason> {
+        match self {
+            Self::Box if found != BOX_VALUES => Err(SkipReason::NotFiveNumbers { found }),
+            Self::Polygon if found == BOX_VALUES => Err(SkipReason::BoxAmongPolygons),
+            Self::Polygon if found < POINT_VALUES || found.is_multiple_of(2) => {
+                Err(SkipReason::NotPoints { found })
+            }
+            Self::Box | Self::Polygon => Ok(()),
         }
-        *parsed = value.clamp(0.0, 1.0) as f32;
     }
-    Ok(Label {
-        class,
-        bounds: parsed,
-        crowd: false,
-    })
+}
+
+/// A row as numbers.
+struct Row {
+    class: u32,
+    /// Centre and size of a box, or the points of a polygon.
+    coordinates: Vec<f32>,
+}
+
+impl Row {
+    fn parse(row: &str, shape: Shape, format: RowFormat) -> Result<Self, SkipReason> {
+        let count = format.count(row);
+        shape.check(count)?;
+        let mut values = row.split_whitespace().take(count);
+        let class = parse_class(values.next().unwrap_or_default(), format.classes)?;
+        let coordinates = values
+            .map(parse_number)
+            .collect::<Result<Vec<f32>, SkipReason>>()?;
+        Ok(Self { class, coordinates })
+    }
+
+    /// Centre x, centre y, width and height.
+    fn bounds(&self) -> Result<[f32; 4], SkipReason> {
+        let bounds = match self.coordinates.as_slice() {
+            // Invariant: these are no two points, because `Shape::check` lets five values pass as a box only.
+            &[x, y, width, height] => [x, y, width, height],
+            points => around(points),
+        };
+        let [x, y, width, height] = bounds;
+        for (value, lowest) in [(x, CENTRE_MIN), (y, CENTRE_MIN), (width, 0.0), (height, 0.0)] {
+            if !(lowest..=COORDINATE_MAX).contains(&value) {
+                return Err(SkipReason::OutsideImage { value });
+            }
+        }
+        Ok(bounds)
+    }
+
+    /// Equal for equal rows only.
+    fn key(&self) -> (u32, Vec<u32>) {
+        let bits = self.coordinates.iter().map(|value| value.to_bits());
+        (self.class, bits.collect())
+    }
+}
+
+/// Centre and size of the box around points.
+fn around(points: &[f32]) -> [f32; 4] {
+    let extent = |axis: usize| {
+        let values = || points.iter().copied().skip(axis).step_by(2);
+        let low = values().fold(f32::INFINITY, f32::min);
+        let high = values().fold(f32::NEG_INFINITY, f32::max);
+        [(low + high) / 2.0, high - low]
+    };
+    let [[x, width], [y, height]] = [extent(0), extent(1)];
+    [x, y, width, height]
+}
+
+/// The rows that are not blank, with their lines.
+fn rows(text: &str) -> impl Iterator<Item = (u32, &str)> {
+    let lines = text.lines().flat_map(|line| line.split(OTHER_LINE_ENDS));
+    (1_u32..).zip(lines).filter(|(_, row)| !row.trim().is_empty())
 }
 
 /// Some tools write the class as `3.0`.
 fn parse_class(text: &str, classes: usize) -> Result<u32, SkipReason> {
     let class = parse_number(text)?;
-    if class.fract() != 0.0 || class < 0.0 || class >= classes as f64 {
+    if class.fract() != 0.0 || class < 0.0 || class >= classes as f32 {
         return Err(SkipReason::ClassOutOfRange {
             class: text.to_owned(),
             classes,
@@ -84,114 +169,28 @@ fn parse_class(text: &str, classes: usize) -> Result<u32, SkipReason> {
     Ok(class as u32)
 }
 
-fn parse_number(text: &str) -> Result<f64, SkipReason> {
-    let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-    value.ok_or_else(|| SkipReason::NotANumber {
-        text: text.to_owned(),
-    })
+fn parse_number(text: &str) -> Result<f32, SkipReason> {
+    let value = text.parse::<f64>().ok().map(|value| value as f32);
+    value
+        .filter(|value| value.is_finite())
+        .ok_or_else(|| SkipReason::NotANumber {
+            text: text.to_owned(),
+        })
 }
 
-/// Six printed digits round by at most this much.
-const ROUNDING: f64 = 1e-6;
+/// Class, centre x, centre y, width, height.
+const BOX_VALUES: usize = 5;
+/// Class and one point: a polygon without area, but one.
+const POINT_VALUES: usize = 3;
+/// Six values are a box with something behind it, such as a score.
+const POLYGON_VALUES_ABOVE: usize = 6;
+/// One percent of tolerance at the image's borders, as in the source.
+const CENTRE_MIN: f32 = -0.01;
+/// See [`CENTRE_MIN`].
+const COORDINATE_MAX: f32 = 1.01;
+/// What ends a line in Python besides `\n` and `\r\n`; rows that run into each other could pass as a polygon.
+const OTHER_LINE_ENDS: [char; 6] = ['\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn good_rows_are_read_in_order() {
-        let parsed = parse("0 0.5 0.5 0.25 1\n\n  2.0\t0.1 0.2 0.3 0.4  \r\n", 3).unwrap();
-        assert_eq!(
-            parsed.labels,
-            [
-                Label {
-                    class: 0,
-                    bounds: [0.5, 0.5, 0.25, 1.0],
-                    crowd: false
-                },
-                Label {
-                    class: 2,
-                    bounds: [0.1, 0.2, 0.3, 0.4],
-                    crowd: false
-                },
-            ]
-        );
-        assert_eq!(parse("", 3).unwrap(), ParsedLabels::default());
-    }
-
-    #[test]
-    fn a_bad_row_is_named_by_line_and_reason() {
-        for (row, expected) in [
-            (
-                "0 0.5 0.5 0.2",
-                "the row has 4 values, a row is: class x y width height",
-            ),
-            (
-                "0 0.5 0.5 0.2 0.2 0.9",
-                "the row has 6 values, a row is: class x y width height",
-            ),
-            (
-                "3 0.5 0.5 0.2 0.2",
-                "class 3 is out of range, there are 3 classes",
-            ),
-            (
-                "-1 0.5 0.5 0.2 0.2",
-                "class -1 is out of range, there are 3 classes",
-            ),
-            (
-                "0.5 0.5 0.5 0.2 0.2",
-                "class 0.5 is out of range, there are 3 classes",
-            ),
-            ("0 nan 0.5 0.2 0.2", "'nan' is not a finite number"),
-            ("0 0.5 inf 0.2 0.2", "'inf' is not a finite number"),
-            ("0 0.5 x 0.2 0.2", "'x' is not a finite number"),
-            ("cell 0.5 0.5 0.2 0.2", "'cell' is not a finite number"),
-            (
-                "0 0.5 1.5 0.2 0.2",
-                "the box has the coordinate 1.5, coordinates are fractions of the image between 0 and 1",
-            ),
-            (
-                "0 0.5 0.5 -0.2 0.2",
-                "the box has the coordinate -0.2, coordinates are fractions of the image between 0 and 1",
-            ),
-        ] {
-            let fault = parse(&format!("0 0.5 0.5 0.1 0.1\n{row}\n"), 3).unwrap_err();
-            assert_eq!((fault.line, fault.reason.to_string().as_str()), (2, expected));
-        }
-    }
-
-    #[test]
-    fn rounding_is_tolerated_and_clamped() {
-        let parsed = parse("0 0.5 0.5 1.000001 0.2", 1).unwrap();
-        assert_eq!(parsed.labels[0].bounds[2], 1.0);
-        assert!(parse("0 0.5 0.5 1.00001 0.2", 1).is_err());
-    }
-
-    #[test]
-    fn repeated_and_empty_boxes_are_dropped_and_counted() {
-        let parsed = parse(
-            "0 .5 .5 .2 .2\n0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 .5 .5 0 .2\n0 0.50 .5 .2 .2",
-            2,
-        )
-        .unwrap();
-        assert_eq!(
-            parsed.labels.iter().map(|label| label.class).collect::<Vec<_>>(),
-            [0, 1]
-        );
-        assert_eq!(parsed.dropped, 3);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in ".{0,200}", classes in 0usize..4) {
-            if let Ok(parsed) = parse(&text, classes) {
-                for label in parsed.labels {
-                    prop_assert!((label.class as usize) < classes);
-                    prop_assert!(label.bounds.iter().all(|value| (0.0..=1.0).contains(value)));
-                }
-            }
-        }
-    }
-}
+#[path = "labels_tests.rs"]
+mod tests;

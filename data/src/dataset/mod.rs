@@ -35,7 +35,8 @@ pub struct Dataset {
     pub split: Split,
     /// Class names, by class.
     pub names: Vec<String>,
-    /// The number of each class in results that COCO's tools read: its category in the annotations file, or 1, 2, 3 and so on.
+    /// The number of each class in results that COCO's tools read: its category in the annotations file, or that of COCO
+    /// itself for its own lists of images, or 1, 2, 3 and so on.
     pub categories: Vec<u64>,
     /// The usable samples, sorted by name.
     pub samples: Vec<Sample>,
@@ -96,6 +97,11 @@ impl Dataset {
         self.samples.iter().map(|sample| sample.labels.len()).sum()
     }
 
+    /// Number of samples without a label file, which count as background. Annotations in one file leave none out.
+    pub fn unannotated(&self) -> usize {
+        self.samples.iter().filter(|sample| !sample.is_annotated).count()
+    }
+
     /// Number of boxes of each class, crowds left out.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.names.len()];
@@ -104,6 +110,12 @@ impl Dataset {
             counts[label.class as usize] += 1;
         }
         counts
+    }
+
+    /// Objects of the image that has most, crowds left out.
+    pub fn most_objects(&self) -> usize {
+        let objects = |sample: &Sample| sample.labels.iter().filter(|label| !label.crowd).count();
+        self.samples.iter().map(objects).max().unwrap_or(0)
     }
 
     /// Digest of what all workers must agree on: names, sizes and labels. 64 hexadecimal digits.

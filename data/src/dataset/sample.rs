@@ -52,6 +52,8 @@ pub struct Sample {
     pub bytes: u64,
     /// Its id in the COCO annotations, if it comes from some.
     pub image_id: Option<u64>,
+    /// Whether something says what is in it. An image without a label file counts as background.
+    pub is_annotated: bool,
     /// What is in it.
     pub labels: Vec<Label>,
 }
@@ -70,7 +72,8 @@ pub enum ImageSource {
 pub struct Label {
     /// Class, an index into the dataset's names.
     pub class: u32,
-    /// Centre x, centre y, width, height, as fractions of the image.
+    /// Centre x, centre y, width, height, as fractions of the image. The box may stick out of it; in label files the
+    /// centre lies at most a hundredth outside.
     pub bounds: [f32; 4],
     /// A crowd of objects in one box (COCO): not trained on, and in evaluation it neither counts as an object nor makes
     /// detections in it wrong.

@@ -1,9 +1,9 @@
 //! Dataset descriptions in data.yaml, as users of Ultralytics write them.
 //!
 //! Keys: `path` (root, relative to the file; its folder if absent), `train`, `val` (or `validation`) and `test` (a
-//! folder, a list file, or a list of these), `names` (list or map) and `nc`. One key is ours: `annotations` maps splits
-//! to COCO annotation files; a split that has one takes its images from the single folder given for it. Other
-//! keys (`download`, licences) are ignored.
+//! folder, a list file, or a list of these), `names` (list or map), `nc`, and `kpt_shape`, by which the keypoints of pose
+//! labels are told from polygons. One key is ours: `annotations` maps splits to COCO annotation files; a split that has
+//! one takes its images from the single folder given for it. Other keys (`download`, licences) are ignored.
 //!
 //! ```yaml
 //! path: /data/coco
@@ -42,6 +42,12 @@ pub(super) fn find(file: &Path, split: Split, limits: &Limits) -> Result<Found, 
         serde_saphyr::from_str(&text).map_err(|error| invalid(one_line(&error.to_string())))?;
     let root = files::join(file.parent().unwrap_or(file), yaml.path.as_deref().unwrap_or("."));
     if !root.is_dir() {
+        if let Some(path) = yaml.path.as_deref().filter(|path| Path::new(path).is_relative()) {
+            return Err(invalid(format!(
+                "'path' is '{path}', which is taken relative to the folder of the data.yaml, and {} does not exist",
+                root.display()
+            )));
+        }
         return Err(DatasetError::Missing {
             what: "dataset folder (key 'path')",
             path: root,
@@ -77,10 +83,14 @@ pub(super) fn find(file: &Path, split: Split, limits: &Limits) -> Result<Found, 
 
     let mut found = Found {
         names: yaml.class_names().map_err(invalid)?,
+        keypoint_values: yaml.keypoint_values(),
         ..Found::default()
     };
     for (number, entry) in entries.iter().enumerate() {
         let entry = existing(&root, entry, "image folder")?;
+        if entries.len() == 1 {
+            found.categories = coco::list_categories(&entry, found.names.len());
+        }
         let listing = list(&entry, limits)?;
         found.skipped.extend(listing.skipped);
         let candidates = listing.images.into_iter().map(|path| Candidate {
@@ -107,7 +117,10 @@ fn list(entry: &Path, limits: &Limits) -> Result<files::Listing, DatasetError> {
     } else {
         let text = files::read_text(entry, "list of images", limits.text_bytes)?;
         let folder = entry.parent().unwrap_or(entry);
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = files::without_mark(&text)
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
         lines.for_each(|line| listing.add(files::join(folder, line)));
     }
     Ok(listing)
@@ -122,6 +135,8 @@ struct DataYaml {
     test: Option<Entries>,
     names: Option<Names>,
     nc: Option<usize>,
+    /// Number of keypoints, and of values of each.
+    kpt_shape: Option<[usize; 2]>,
     annotations: Option<AnnotationFiles>,
 }
 
@@ -146,6 +161,12 @@ impl DataYaml {
             (None, Some(nc)) => Err(format!("'nc' is {nc}, it must be between 1 and {CLASSES_MAX}")),
             (None, None) => Err("the key 'names' is missing".to_owned()),
         }
+    }
+
+    /// Number of values that pose labels have behind the box.
+    fn keypoint_values(&self) -> usize {
+        self.kpt_shape
+            .map_or(0, |[keypoints, values]| keypoints.saturating_mul(values))
     }
 }
 

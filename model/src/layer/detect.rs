@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::declare::Declaration;
 use crate::head::{AnchorGrid, DISTANCE_BINS, HeadOutput, Level};
+use crate::kind::Architecture;
 use crate::layer::{Conv, Projection};
 use crate::layout::Initial;
 use crate::onnx::{Graph, Map, Setting};
@@ -30,13 +31,12 @@ impl Detect {
         declaration: &mut Declaration,
         scope: &str,
         inputs: &[(usize, usize)],
-        classes: usize,
+        architecture: Architecture,
         class_branch: ClassBranch,
     ) -> Self {
+        let (classes, class_width) = (architecture.classes(), architecture.class_width());
         // Invariant: a graph's head reads at least one level (the tables are tested).
-        let finest = inputs[0].0;
-        let box_width = (finest / 4).max(4 * DISTANCE_BINS);
-        let class_width = finest.max(classes.min(100));
+        let box_width = (inputs[0].0 / 4).max(4 * DISTANCE_BINS);
         let box_outputs = 4 * DISTANCE_BINS;
         let boxes = declare_branches(inputs, |level, channels, _| {
             let widths = [channels, box_width, box_outputs];

@@ -1,11 +1,14 @@
 //! The confusion matrix: which class was found where which one is.
 //!
-//! Boxes are matched whatever their classes: only detections above a confidence of 0.25, and only overlaps above 0.45. Each
-//! detection points at the object that it overlaps most, each object takes the best of those that point at it. The rest is
-//! background: an object that nothing was matched to, a detection that was matched to nothing.
+//! Boxes are matched whatever their classes. Detections choose by descending score, equal scores in the given order: each
+//! takes the object it overlaps most among those that are still free, if by more than 0.45; of equal overlaps, the first.
+//! The rest is background: an object that nobody took, a detection that took nothing.
+//!
+//! There is no threshold of scores here: whatever the suppression let through counts.
 //!
 //! # Source
-//! The rule and the two thresholds are those of Ultralytics 8.4, compared by behaviour.
+//! Rule and threshold are those of Ultralytics 8.4.190, compared by behaviour; the tests' figures are its own. Its `val`
+//! gives matrix and suppression one confidence, 0.001 unless told, so there too the suppression alone decides.
 
 use crate::boxes::iou;
 use crate::nms::Detection;
@@ -35,33 +38,19 @@ impl ConfusionMatrix {
     /// When a class is not one of the matrix.
     pub fn add(&mut self, detections: &[Detection], truths: &[Target]) {
         let background = self.cells.len() - 1;
-        let confident: Vec<&Detection> = (detections.iter())
-            .filter(|detection| detection.score > CONFIDENCE)
-            .collect();
-        // The best detection of each object so far, with its overlap.
-        let mut best: Vec<Option<(usize, f32)>> = vec![None; truths.len()];
-        for (index, detection) in confident.iter().enumerate() {
-            let overlaps = truths.iter().map(|truth| iou(truth.xyxy, detection.xyxy));
-            let nearest = (overlaps.enumerate())
-                .filter(|&(_, overlap)| overlap > OVERLAP)
-                .reduce(|best, next| if next.1 > best.1 { next } else { best });
-            if let Some((object, overlap)) = nearest
-                && best[object].is_none_or(|(_, other)| overlap > other)
-            {
-                best[object] = Some((index, overlap));
-            }
-        }
-        let mut is_matched = vec![false; confident.len()];
-        for (truth, best) in truths.iter().zip(best) {
-            let found = best.map_or(background, |(index, _)| {
-                is_matched[index] = true;
-                confident[index].class as usize
+        let mut best_first: Vec<&Detection> = detections.iter().collect();
+        best_first.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let mut is_taken = vec![false; truths.len()];
+        for detection in best_first {
+            let there = nearest_free(detection, truths, &is_taken).map_or(background, |object| {
+                is_taken[object] = true;
+                truths[object].class as usize
             });
-            self.cells[found][truth.class as usize] += 1;
+            self.cells[detection.class as usize][there] += 1;
         }
-        for (detection, is_matched) in confident.iter().zip(is_matched) {
-            if !is_matched {
-                self.cells[detection.class as usize][background] += 1;
+        for (truth, is_taken) in truths.iter().zip(is_taken) {
+            if !is_taken {
+                self.cells[background][truth.class as usize] += 1;
             }
         }
     }
@@ -85,8 +74,15 @@ impl ConfusionMatrix {
     }
 }
 
-/// Only detections above it are looked at.
-pub const CONFIDENCE: f32 = 0.25;
+/// Returns which of the free objects the detection overlaps most, if any enough.
+fn nearest_free(detection: &Detection, truths: &[Target], is_taken: &[bool]) -> Option<usize> {
+    let free = (truths.iter().enumerate()).filter(|&(object, _)| !is_taken[object]);
+    free.map(|(object, truth)| (object, iou(truth.xyxy, detection.xyxy)))
+        .filter(|&(_, overlap)| overlap > OVERLAP)
+        .reduce(|best, next| if next.1 > best.1 { next } else { best })
+        .map(|(object, _)| object)
+}
+
 /// Only overlaps above it match.
 const OVERLAP: f32 = 0.45;
 
@@ -128,20 +124,48 @@ mod tests {
     }
 
     #[test]
-    fn both_thresholds_are_exclusive() {
-        assert_eq!(matrix(&[detection(0.0, 0.25, 0)], &[truth(0.0, 0)])[2][0], 1);
-        assert_eq!(matrix(&[detection(0.0, 0.2501, 0)], &[truth(0.0, 0)])[0][0], 1);
-        // Moved by 4 of 10, boxes overlap by 6 / 14 = 0.43; by 3.5, by 6.5 / 13.5 = 0.48.
+    fn the_threshold_of_overlaps_is_exclusive() {
+        let narrow = |width: f32| Detection {
+            xyxy: [0.0, 0.0, width, 10.0],
+            ..detection(0.0, 0.9, 0)
+        };
+        // Inside an object of width 10, the overlap is a tenth of the width.
         assert_eq!(
-            matrix(&[detection(4.0, 0.9, 0)], &[truth(0.0, 0)]),
+            matrix(&[narrow(4.5)], &[truth(0.0, 0)]),
             [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
         );
-        assert_eq!(matrix(&[detection(3.5, 0.9, 0)], &[truth(0.0, 0)])[0][0], 1);
+        assert_eq!(
+            matrix(&[narrow(4.51)], &[truth(0.0, 0)]),
+            [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+        );
     }
 
     #[test]
-    fn the_larger_overlap_wins_not_the_larger_score() {
-        let detections = [detection(2.0, 0.9, 0), detection(0.5, 0.3, 1)];
+    fn low_scores_count() {
+        let detections = [detection(0.0, 0.002, 0), detection(100.0, 0.002, 1)];
+        assert_eq!(
+            matrix(&detections, &[truth(0.0, 0)]),
+            [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+        );
+    }
+
+    #[test]
+    fn the_larger_score_wins_not_the_larger_overlap() {
+        let mut detections = [detection(2.0, 0.9, 0), detection(0.5, 0.3, 1)];
+        let expected = [[0, 1, 0], [0, 0, 1], [0, 0, 0]];
+        assert_eq!(matrix(&detections, &[truth(0.0, 1)]), expected);
+        detections.reverse();
+        assert_eq!(matrix(&detections, &[truth(0.0, 1)]), expected);
+    }
+
+    #[test]
+    fn of_equal_scores_the_first_chooses_first() {
+        let mut detections = [detection(2.0, 0.5, 0), detection(0.5, 0.5, 1)];
+        assert_eq!(
+            matrix(&detections, &[truth(0.0, 1)]),
+            [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+        );
+        detections.reverse();
         assert_eq!(
             matrix(&detections, &[truth(0.0, 1)]),
             [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
@@ -149,11 +173,58 @@ mod tests {
     }
 
     #[test]
-    fn a_detection_whose_object_is_taken_does_not_look_for_another() {
-        // Both point at the first object, the second one's overlap is smaller; it would also reach the second object.
+    fn of_equal_overlaps_the_first_object_is_taken() {
+        let mut truths = [truth(0.0, 1), truth(4.0, 0)];
+        let between = [detection(2.0, 0.9, 0)];
+        assert_eq!(matrix(&between, &truths), [[0, 1, 0], [0, 0, 0], [1, 0, 0]]);
+        truths.reverse();
+        assert_eq!(matrix(&between, &truths), [[1, 0, 0], [0, 0, 0], [0, 1, 0]]);
+    }
+
+    #[test]
+    fn a_detection_whose_object_is_taken_takes_the_next_best() {
+        // Both overlap the first object most.
         let detections = [detection(0.0, 0.9, 0), detection(1.0, 0.8, 0)];
         let truths = [truth(0.0, 0), truth(4.0, 0)];
-        assert_eq!(matrix(&detections, &truths), [[1, 0, 1], [0, 0, 0], [1, 0, 0]]);
+        assert_eq!(matrix(&detections, &truths), [[2, 0, 0], [0, 0, 0], [0, 0, 0]]);
+    }
+
+    #[test]
+    fn classes_do_not_matter_to_the_choice() {
+        // One box with two labels, and two objects: the better label takes the nearer object, of the other class.
+        let detections = [detection(0.0, 0.9, 1), detection(0.0, 0.8, 0)];
+        let truths = [truth(0.0, 0), truth(3.0, 1)];
+        assert_eq!(matrix(&detections, &truths), [[0, 1, 0], [1, 0, 0], [0, 0, 0]]);
+        // The second label of one object is background.
+        assert_eq!(
+            matrix(&detections, &truths[..1]),
+            [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+        );
+    }
+
+    #[test]
+    fn a_group_is_dealt_out_by_score() {
+        let detections = [
+            detection(2.0, 0.9, 0),
+            detection(1.0, 0.8, 1),
+            detection(6.0, 0.7, 1),
+            detection(5.0, 0.6, 0),
+        ];
+        let truths = [truth(0.0, 1), truth(3.0, 0), truth(6.0, 1), truth(50.0, 0)];
+        assert_eq!(matrix(&detections, &truths), [[1, 0, 1], [0, 2, 0], [1, 0, 0]]);
+    }
+
+    #[test]
+    fn an_empty_side_leaves_the_other_to_the_background() {
+        let detections = [
+            detection(0.0, 0.9, 0),
+            detection(0.0, 0.8, 1),
+            detection(20.0, 0.7, 1),
+        ];
+        let truths = [truth(0.0, 0), truth(20.0, 1), truth(40.0, 1)];
+        assert_eq!(matrix(&detections, &[]), [[0, 0, 1], [0, 0, 2], [0, 0, 0]]);
+        assert_eq!(matrix(&[], &truths), [[0, 0, 0], [0, 0, 0], [1, 2, 0]]);
+        assert_eq!(matrix(&[], &[]), [[0; 3]; 3]);
     }
 
     #[test]

@@ -15,6 +15,6 @@ mod evidence;
 mod summary;
 
 pub use coco::{CocoImage, CocoMetrics, CocoTruth, coco_metrics};
-pub use confusion::{CONFIDENCE as CONFUSION_CONFIDENCE, ConfusionMatrix};
+pub use confusion::ConfusionMatrix;
 pub use evidence::{Correct, DetectionEvidence, ImageEvidence, THRESHOLDS, match_detections};
 pub use summary::{ClassCurves, ClassMetrics, Metrics, class_curves, smooth, summarise};

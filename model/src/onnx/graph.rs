@@ -221,19 +221,25 @@ impl<'a> Graph<'a> {
 
     /// Declares an input with a batch of any size.
     pub(super) fn input(&mut self, name: &str, rest: &[usize]) {
-        self.message.input.push(value_info(name, rest));
+        let batch = Extent::Any("batch".to_owned());
+        self.message.input.push(value_info(name, Some(batch), rest));
     }
 
     /// Returns the whole graph, whose one output is `value` under the name `name`.
+    ///
+    /// Its batch has no name: Ultralytics takes a file whose output has one for a file that takes images of any size, and
+    /// feeds it such. The last operation keeps runtimes from finding the name out.
     pub(super) fn finish(mut self, value: &str, name: &str, rest: &[usize]) -> GraphMessage {
+        let shape: Vec<i64> = (std::iter::once(-1).chain(rest.iter().map(|&len| len as i64))).collect();
+        let shape = self.integers(&shape);
         self.message.node.push(Node {
-            input: vec![value.to_owned()],
+            input: vec![value.to_owned(), shape],
             output: vec![name.to_owned()],
             name: name.to_owned(),
-            op_type: "Identity".to_owned(),
+            op_type: "Reshape".to_owned(),
             attribute: Vec::new(),
         });
-        self.message.output.push(value_info(name, rest));
+        self.message.output.push(value_info(name, None, rest));
         self.message
     }
 }
@@ -262,10 +268,10 @@ fn attribute((name, setting): &(&str, Setting<'_>)) -> Attribute {
     }
 }
 
-fn value_info(name: &str, rest: &[usize]) -> ValueInfo {
-    let batch = Extent::Any("batch".to_owned());
-    let extents = std::iter::once(batch).chain(rest.iter().map(|&len| Extent::Value(len as i64)));
-    let dim = extents.map(|extent| Dimension { extent: Some(extent) }).collect();
+fn value_info(name: &str, batch: Option<Extent>, rest: &[usize]) -> ValueInfo {
+    let rest = rest.iter().map(|&len| Some(Extent::Value(len as i64)));
+    let extents = std::iter::once(batch).chain(rest);
+    let dim = extents.map(|extent| Dimension { extent }).collect();
     ValueInfo {
         name: name.to_owned(),
         value_type: Some(ValueType {

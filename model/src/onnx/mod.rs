@@ -75,7 +75,7 @@ pub fn export(weights: &Weights, config: &OnnxConfig) -> Result<Vec<u8>, OnnxErr
     if !OPSETS.contains(&config.opset) {
         return Err(OnnxError::Opset { opset: config.opset });
     }
-    let (network, declaration) = Network::new(metadata.kind, metadata.names.len());
+    let (network, declaration) = Network::new(metadata.architecture());
     let mut graph = Graph::new(&declaration, &weights.state);
     let side = size as usize;
     graph.input(INPUT, &[3, side, side]);

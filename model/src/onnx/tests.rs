@@ -15,14 +15,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::message::{Extent, FLOAT, GraphMessage, Node};
 use super::*;
 use crate::initial::initial_state;
+use crate::kind::ModelKind;
 use crate::weights::Metadata;
 use crate::yolo::Yolo;
 
 const SIDE: usize = 96;
 
 fn weights(kind: &str, names: &[&str]) -> Weights {
-    let kind = kind.parse().unwrap();
-    let layout = Network::new(kind, names.len()).1.layout;
+    let kind: ModelKind = kind.parse().unwrap();
+    let layout = Network::new(kind.with_classes(names.len())).1.layout;
     let mut state = initial_state(&layout, 4);
     // Statistics and scales unlike their start, so that folding counts.
     for (index, value) in state.buffers.iter_mut().enumerate() {
@@ -37,6 +38,7 @@ fn weights(kind: &str, names: &[&str]) -> Weights {
         metadata: Metadata {
             kind,
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            class_width: kind.with_classes(names.len()).class_width(),
             image_size: SIDE as u32,
         },
         state,
@@ -141,7 +143,6 @@ impl<'a> Interpreter<'a> {
             "Sub" => (x - both().0, both().1),
             "Mul" => (x * both().0, both().1),
             "MatMul" => (x.matmul(both().0), rank),
-            "Identity" => (x, rank),
             "Softmax" => (softmax(x, axis(setting("axis").i.unwrap())), rank),
             "Transpose" => {
                 assert_eq!(ints("perm"), [0, 1, 3, 2]);
@@ -160,7 +161,7 @@ impl<'a> Interpreter<'a> {
                 let wanted = constant(1);
                 let mut shape = [1; 4];
                 for (index, &len) in wanted.iter().enumerate() {
-                    shape[4 - wanted.len() + index] = if len == 0 { batch } else { len as usize };
+                    shape[4 - wanted.len() + index] = if len < 1 { batch } else { len as usize };
                 }
                 (x.reshape(shape), wanted.len())
             }
@@ -180,7 +181,7 @@ fn an_export_computes_what_the_network_computes() {
     for kind in ["yolov8n", "yolo11n"] {
         let weights = weights(kind, &["a", "b", "c"]);
         let model = exported(&weights);
-        let mut yolo = Yolo::new(weights.metadata.kind, 3, &Device::flex());
+        let mut yolo = Yolo::new(weights.metadata.architecture(), &Device::flex());
         yolo.load(&weights.state.parameters, &weights.state.buffers);
         let pixels: Vec<u8> = (0..2 * 3 * SIDE * SIDE)
             .map(|index| (index * 37 % 251) as u8)
@@ -238,26 +239,15 @@ fn names_are_given_once_and_before_they_are_used() {
 fn shapes_and_metadata_are_those_readers_look_for() {
     let model = exported(&weights("yolov8n", &["it's", "a \"b\""]));
     let graph = model.graph.unwrap();
-    let shape = |info: &message::ValueInfo| -> Vec<Option<i64>> {
+    let shape = |info: &message::ValueInfo| -> Vec<Option<Extent>> {
         let tensor = info.value_type.clone().unwrap().tensor.unwrap();
-        let extents = tensor
-            .shape
-            .unwrap()
-            .dim
-            .into_iter()
-            .map(|dim| dim.extent.unwrap());
-        extents
-            .map(|extent| match extent {
-                Extent::Value(len) => Some(len),
-                Extent::Any(name) => {
-                    assert_eq!(name, "batch");
-                    None
-                }
-            })
-            .collect()
+        let dims = tensor.shape.unwrap().dim.into_iter();
+        dims.map(|dim| dim.extent).collect()
     };
-    assert_eq!(shape(&graph.input[0]), [None, Some(3), Some(96), Some(96)]);
-    assert_eq!(shape(&graph.output[0]), [None, Some(6), Some(189)]);
+    let value = |len| Some(Extent::Value(len));
+    let batch = Some(Extent::Any("batch".to_owned()));
+    assert_eq!(shape(&graph.input[0]), [batch, value(3), value(96), value(96)]);
+    assert_eq!(shape(&graph.output[0]), [None, value(6), value(189)]);
     let property = |key: &str| {
         let found = model.metadata_props.iter().find(|property| property.key == key);
         found.unwrap().value.clone()

@@ -23,7 +23,7 @@ pub use torch::{PickleError, TorchError};
 pub use transfer::{ClassRow, PartCount, Transfer, transfer};
 
 use crate::initial::initial_values;
-use crate::kind::{ModelKind, UnknownModel};
+use crate::kind::{Architecture, ModelKind, UnknownModel};
 use crate::layout::{FlatState, Layout};
 use crate::network::Network;
 use stored::Tensors;
@@ -35,8 +35,28 @@ pub struct Metadata {
     pub kind: ModelKind,
     /// Class names by class number.
     pub names: Vec<String>,
+    /// Channels of the branches that tell classes.
+    pub class_width: usize,
     /// Side of the square images it was trained on, in pixels.
     pub image_size: u32,
+}
+
+impl Metadata {
+    /// Returns what the tensors depend on.
+    pub fn architecture(&self) -> Architecture {
+        let published = self.kind.with_classes(self.names.len());
+        published.with_class_width(self.class_width)
+    }
+
+    /// Returns the model for so many classes that starts from this file: its class branches are as wide as here, so that
+    /// they can be taken, too.
+    ///
+    /// # Source
+    /// Ultralytics 8.4; releases before it began the branches anew where another number of classes made them wider.
+    pub fn tuned_to(&self, classes: usize) -> Architecture {
+        let published = self.kind.with_classes(classes);
+        published.with_class_width(self.class_width)
+    }
 }
 
 /// A file's content.
@@ -58,6 +78,12 @@ pub enum WeightsError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// No weights file, but something else that is often found in the place of one.
+    #[error("this is {what}")]
+    Foreign {
+        /// What it is, and what to do.
+        what: &'static str,
     },
     /// Not safetensors, or truncated.
     #[error("not a whole safetensors file: {0}")]
@@ -91,6 +117,9 @@ pub enum WeightsError {
 struct Entry {
     model: String,
     names: Vec<String>,
+    /// Where it is not the published one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class_width: Option<usize>,
     image_size: u32,
 }
 
@@ -104,8 +133,24 @@ const COUNTER: &str = "num_batches_tracked";
 /// More classes than any detection data set has.
 const CLASSES_MAX: usize = 100_000;
 
+/// Several times the width of any class branch that was published.
+const CLASS_WIDTH_MAX: usize = 4096;
+
 /// How a zip archive, and so a `.pt` file, begins.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// How other files begin.
+const FOREIGN: [(&[u8], &str); 3] = [
+    (
+        b"\x80\x02\x8a\x0a",
+        "a file of PyTorch in the format of before 1.6: load it there and save it again",
+    ),
+    (
+        b"version https://git-lfs",
+        "a pointer of Git LFS: fetch the file that it stands for",
+    ),
+    (b"<", "a web page: the download of the file has failed"),
+];
 
 /// Assumed for files that do not say.
 const DEFAULT_IMAGE_SIZE: u32 = 640;
@@ -118,7 +163,7 @@ const DEFAULT_IMAGE_SIZE: u32 = 640;
 /// # Errors
 /// If the format refuses a tensor, which no layout of this crate causes.
 pub fn to_bytes(metadata: &Metadata, parameters: &[f32], buffers: &[f32]) -> Result<Vec<u8>, WeightsError> {
-    let layout = layout(metadata.kind, metadata.names.len());
+    let layout = layout(metadata.architecture());
     assert_eq!(parameters.len(), layout.parameters_len(), "parameters");
     assert_eq!(buffers.len(), layout.buffers_len(), "buffers");
     let counters: Vec<String> = layout.norms().map(|norm| format!("{norm}.{COUNTER}")).collect();
@@ -188,24 +233,31 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Weights, WeightsError> {
         metadata.image_size = checkpoint.image_size.unwrap_or(DEFAULT_IMAGE_SIZE);
         return Ok(weights);
     }
-    let file = SafeTensors::deserialize(bytes)?;
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|error| foreign(bytes).unwrap_or_else(|| error.into()))?;
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let tensors = stored::from_safetensors(&file);
     let entries = header.metadata().as_ref();
     match entries.and_then(|entries| entries.get(ENTRY_KEY)) {
         Some(text) => {
             let metadata = decode(text)?;
-            let state = read(&tensors, metadata.kind, metadata.names.len())?;
+            let state = read(&tensors, metadata.architecture())?;
             Ok(Weights { metadata, state })
         }
         None => recognise(&tensors),
     }
 }
 
-fn read(file: &Tensors, kind: ModelKind, classes: usize) -> Result<FlatState, WeightsError> {
-    fit::read(file, &layout(kind, classes)).map_err(|mismatches| WeightsError::Mismatch {
-        kind,
-        classes,
+/// Returns what a file is that is no weights file, where that is known.
+fn foreign(bytes: &[u8]) -> Option<WeightsError> {
+    let &(_, what) = FOREIGN.iter().find(|(begin, _)| bytes.starts_with(begin))?;
+    Some(WeightsError::Foreign { what })
+}
+
+fn read(file: &Tensors, architecture: Architecture) -> Result<FlatState, WeightsError> {
+    fit::read(file, &layout(architecture)).map_err(|mismatches| WeightsError::Mismatch {
+        kind: architecture.kind(),
+        classes: architecture.classes(),
         mismatches,
     })
 }
@@ -215,23 +267,17 @@ fn read(file: &Tensors, kind: ModelKind, classes: usize) -> Result<FlatState, We
 fn recognise(file: &Tensors) -> Result<Weights, WeightsError> {
     let mut nearest = None;
     for kind in ModelKind::ALL {
-        // The last tensor of every head has one value per class.
-        let head = layout(kind, 1).parameters.pop();
-        let Some(head) = head.and_then(|spec| file.get(&spec.name)) else {
+        let Some(architecture) = by_projection(file, kind) else {
             continue;
         };
-        let [classes] = head.shape[..] else {
-            continue;
-        };
-        // A tensor of another type has not been compared with what is stored: its shape is only text.
-        if classes == 0 || classes > CLASSES_MAX {
-            continue;
-        }
-        match read(file, kind, classes) {
+        match read(file, architecture) {
             Ok(state) => {
                 let metadata = Metadata {
                     kind,
-                    names: (0..classes).map(|class| class.to_string()).collect(),
+                    names: (0..architecture.classes())
+                        .map(|class| class.to_string())
+                        .collect(),
+                    class_width: architecture.class_width(),
                     image_size: DEFAULT_IMAGE_SIZE,
                 };
                 return Ok(Weights { metadata, state });
@@ -250,10 +296,23 @@ fn recognise(file: &Tensors) -> Result<Weights, WeightsError> {
     Err(nearest.map_or(WeightsError::Unrecognised, |(_, error)| error))
 }
 
+/// Returns the model as the head's last projection shows it: rows are classes, columns are channels of the class branch.
+fn by_projection(file: &Tensors, kind: ModelKind) -> Option<Architecture> {
+    let projection = Network::new(kind.with_classes(1)).1.class_rows;
+    let weight = projection.iter().rev().find(|name| name.ends_with(".weight"))?;
+    let &[classes, width, 1, 1] = file.get(weight)?.shape.as_slice() else {
+        return None;
+    };
+    // A tensor of another type has not been compared with what is stored: its shape is only text.
+    let is_plausible = (1..=CLASSES_MAX).contains(&classes) && (1..=CLASS_WIDTH_MAX).contains(&width);
+    is_plausible.then(|| kind.with_classes(classes).with_class_width(width))
+}
+
 fn encode(metadata: &Metadata) -> Result<String, WeightsError> {
     let entry = Entry {
         model: metadata.kind.to_string(),
         names: metadata.names.clone(),
+        class_width: (!metadata.architecture().is_as_published()).then_some(metadata.class_width),
         image_size: metadata.image_size,
     };
     serde_json::to_string(&entry).map_err(damaged)
@@ -264,9 +323,16 @@ fn decode(text: &str) -> Result<Metadata, WeightsError> {
     if entry.names.is_empty() {
         return Err(damaged("no class names"));
     }
+    let kind: ModelKind = entry.model.parse().map_err(damaged::<UnknownModel>)?;
+    let published = kind.with_classes(entry.names.len()).class_width();
+    let class_width = entry.class_width.unwrap_or(published);
+    if !(1..=CLASS_WIDTH_MAX).contains(&class_width) {
+        return Err(damaged("class branches of an impossible width"));
+    }
     Ok(Metadata {
-        kind: entry.model.parse().map_err(damaged::<UnknownModel>)?,
+        kind,
         names: entry.names,
+        class_width,
         image_size: entry.image_size,
     })
 }
@@ -277,8 +343,8 @@ fn damaged<E: ToString>(reason: E) -> WeightsError {
     }
 }
 
-fn layout(kind: ModelKind, classes: usize) -> Layout {
-    Network::new(kind, classes).1.layout
+fn layout(architecture: Architecture) -> Layout {
+    Network::new(architecture).1.layout
 }
 
 fn access(path: &Path, source: io::Error) -> WeightsError {

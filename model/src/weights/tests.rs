@@ -4,8 +4,10 @@ use super::*;
 use crate::initial::initial_state;
 
 fn metadata(classes: usize) -> Metadata {
+    let kind = ModelKind::ALL[0];
     Metadata {
-        kind: ModelKind::ALL[0],
+        kind,
+        class_width: kind.with_classes(classes).class_width(),
         names: (0..classes).map(|class| format!("class {class}")).collect(),
         image_size: 320,
     }
@@ -13,7 +15,7 @@ fn metadata(classes: usize) -> Metadata {
 
 fn bytes(classes: usize) -> (Metadata, FlatState, Vec<u8>) {
     let metadata = metadata(classes);
-    let state = initial_state(&layout(metadata.kind, classes), 5);
+    let state = initial_state(&layout(metadata.architecture()), 5);
     let bytes = to_bytes(&metadata, &state.parameters, &state.buffers).unwrap();
     (metadata, state, bytes)
 }
@@ -75,6 +77,20 @@ fn a_file_without_metadata_is_recognised_by_its_shapes() {
 }
 
 #[test]
+fn a_class_branch_of_another_width_is_recognised() {
+    let wide = Metadata {
+        class_width: 80,
+        ..metadata(2)
+    };
+    let state = initial_state(&layout(wide.architecture()), 5);
+    let bytes = to_bytes(&wide, &state.parameters, &state.buffers).unwrap();
+    for bytes in [edited(&bytes, |_, _| true), bytes] {
+        let weights = from_bytes(&bytes).unwrap();
+        assert_eq!((weights.metadata.class_width, &weights.state), (80, &state));
+    }
+}
+
+#[test]
 fn tensors_that_do_not_fit_are_named() {
     let (_, _, bytes) = bytes(2);
     let changed = edited(&bytes, |name, shape| {
@@ -110,6 +126,18 @@ fn truncated_and_foreign_files_are_refused() {
     assert!(matches!(from_bytes(b"no"), Err(WeightsError::Format(_))));
     let foreign = edited(&bytes, |name, _| name.starts_with("model.0."));
     assert!(matches!(from_bytes(&foreign), Err(WeightsError::Unrecognised)));
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_file_is_named() {
+    for (bytes, named) in [
+        (&b"<!DOCTYPE html>"[..], "a web page"),
+        (&b"version https://git-lfs.github.com/spec/v1\n"[..], "Git LFS"),
+        (&b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"[..], "before 1.6"),
+    ] {
+        let text = from_bytes(bytes).unwrap_err().to_string();
+        assert!(text.contains(named), "{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::initial::initial_state;
 use crate::kind::ModelKind;
-use crate::layout::{FlatState, Layout, TensorSpec};
+use crate::layout::{FlatState, TensorSpec};
 use crate::network::Network;
 use crate::weights::Weights;
 
@@ -46,21 +46,18 @@ pub struct ClassRow {
 
 /// Returns the state of a model with classes of the given names that starts from `weights`, and what happened.
 ///
-/// Rows of the head's last projections are matched by class name, repeated names in their order. Files that do not know
-/// their classes' names, or share none with the run, keep their rows by number when there are as many classes. Rows
-/// that match nothing, and tensors of another shape, are those of `initial_state` for `seed`.
+/// The model is the one that [`Metadata::tuned_to`](super::Metadata::tuned_to) names. Rows of the head's last projections
+/// are matched by class name, repeated names in their order; what has no equal name then goes by names in lower case.
+/// Files that do not know their classes' names, or share none with the run, keep their rows by number when there are as
+/// many classes. Rows that match nothing are those of `initial_state` for `seed`.
 ///
 /// # Panics
 /// If there are no names.
 pub fn transfer(weights: &Weights, names: &[String], seed: u64) -> (FlatState, Transfer) {
     let kind = weights.metadata.kind;
-    let (network, target) = Network::new(kind, names.len());
-    let (_, source) = Network::new(kind, weights.metadata.names.len());
+    let (network, target) = Network::new(weights.metadata.tuned_to(names.len()));
+    let (_, source) = Network::new(weights.metadata.architecture());
     let classes = match_classes(&weights.metadata.names, names);
-    // The width of the class branches may follow the number of classes; a bias alone means nothing.
-    let inner = |layout: &Layout, name| layout.parameter(name).map(|spec| spec.shape[1..].to_vec());
-    let rows_fit =
-        (target.class_rows.iter()).all(|name| inner(&target.layout, name) == inner(&source.layout, name));
     let mut parts = PARTS.map(|part| PartCount {
         part,
         taken: 0,
@@ -93,8 +90,7 @@ pub fn transfer(weights: &Weights, names: &[String], seed: u64) -> (FlatState, T
             };
             let values = &from[source.range.clone()];
             let into = &mut flat[spec.range.clone()];
-            let has_rows = rows_fit && target.class_rows.contains(&spec.name);
-            if has_rows {
+            if target.class_rows.contains(&spec.name) {
                 part.by_class += 1;
                 copy_rows(values, into, &classes);
             } else if spec.shape == source.shape {
@@ -107,7 +103,7 @@ pub fn transfer(weights: &Weights, names: &[String], seed: u64) -> (FlatState, T
     }
     let rows = names.iter().zip(&classes).map(|(name, &from)| ClassRow {
         name: name.clone(),
-        from: from.filter(|_| rows_fit),
+        from,
     });
     let report = Transfer {
         kind,
@@ -121,14 +117,19 @@ pub fn transfer(weights: &Weights, names: &[String], seed: u64) -> (FlatState, T
 /// Returns for each class of the run the class of the file that it starts from.
 fn match_classes(file: &[String], run: &[String]) -> Vec<Option<usize>> {
     let mut taken = vec![false; file.len()];
-    let matched: Vec<Option<usize>> = run
-        .iter()
-        .map(|name| {
-            let from = (0..file.len()).find(|&class| !taken[class] && file[class] == *name)?;
-            taken[from] = true;
-            Some(from)
-        })
-        .collect();
+    let mut matched = vec![None; run.len()];
+    let are_equal: [fn(&str, &str) -> bool; 2] = [
+        |a, b| a == b,
+        |a, b| a.trim().to_lowercase() == b.trim().to_lowercase(),
+    ];
+    for is_same in are_equal {
+        for (from, name) in matched.iter_mut().zip(run).filter(|(from, _)| from.is_none()) {
+            *from = (0..file.len()).find(|&class| !taken[class] && is_same(&file[class], name));
+            if let Some(class) = *from {
+                taken[class] = true;
+            }
+        }
+    }
     if file.len() == run.len() && matched.iter().all(Option::is_none) {
         return (0..run.len()).map(Some).collect();
     }
@@ -214,19 +215,20 @@ impl fmt::Display for Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::Metadata;
+    use crate::weights::{Metadata, from_bytes, to_bytes};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
     fn weights(kind: &str, classes: &[&str]) -> Weights {
-        let kind = kind.parse().unwrap();
-        let layout = Network::new(kind, classes.len()).1.layout;
+        let kind: ModelKind = kind.parse().unwrap();
+        let layout = Network::new(kind.with_classes(classes.len())).1.layout;
         Weights {
             metadata: Metadata {
                 kind,
                 names: names(classes),
+                class_width: kind.with_classes(classes.len()).class_width(),
                 image_size: 64,
             },
             state: initial_state(&layout, 3),
@@ -235,7 +237,7 @@ mod tests {
 
     /// The rows of the middle level's last class projection.
     fn rows(kind: ModelKind, classes: usize, state: &FlatState) -> Vec<Vec<f32>> {
-        let layout = Network::new(kind, classes).1.layout;
+        let layout = Network::new(kind.with_classes(classes)).1.layout;
         let spec = layout.parameter("model.22.cv3.1.2.weight").unwrap();
         let values = &state.parameters[spec.range.clone()];
         values
@@ -252,12 +254,16 @@ mod tests {
         let from: Vec<Option<usize>> = report.classes.iter().map(|class| class.from).collect();
         assert_eq!(from, [Some(3), Some(0), None, Some(2), None]);
         let (old, new) = (rows(kind, 4, &file.state), rows(kind, 5, &state));
-        let fresh = rows(kind, 5, &initial_state(&Network::new(kind, 5).1.layout, 9));
+        let fresh = rows(
+            kind,
+            5,
+            &initial_state(&Network::new(kind.with_classes(5)).1.layout, 9),
+        );
         assert_eq!(
             new,
             [&old[3], &old[0], &fresh[2], &old[2], &fresh[4]].map(Clone::clone)
         );
-        let body = Network::new(kind, 5)
+        let body = Network::new(kind.with_classes(5))
             .1
             .layout
             .parameter("model.22.cv2.0.0.conv.weight")
@@ -283,17 +289,29 @@ mod tests {
     }
 
     #[test]
-    fn a_class_branch_of_another_width_starts_fresh() {
+    fn class_branches_keep_the_width_of_the_file() {
         let many: Vec<String> = (0..80).map(|class| class.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let file = weights("yolov8n", &many);
-        let (_, report) = transfer(&file, &names(&["1", "2"]), 9);
-        // Three levels: two convolutions of five tensors each, and the projection.
+        let (state, report) = transfer(&file, &names(&["2", "1"]), 9);
+        assert!(report.is_whole(), "{report}");
+        let tuned = Metadata {
+            names: names(&["2", "1"]),
+            ..file.metadata
+        };
         assert_eq!(
-            (report.parts[2].fresh, report.parts[2].by_class),
-            (3 * (2 * 5 + 2), 0)
+            (tuned.class_width, tuned.architecture().is_as_published()),
+            (80, false)
         );
-        assert!(report.classes.iter().all(|class| class.from.is_none()));
-        assert_eq!(report.parts[1].fresh, 0);
+        let bytes = to_bytes(&tuned, &state.parameters, &state.buffers).unwrap();
+        let read = from_bytes(&bytes).unwrap();
+        assert_eq!((read.metadata, read.state), (tuned, state));
+    }
+
+    #[test]
+    fn names_that_differ_in_case_are_matched_after_equal_ones() {
+        let file = names(&["Car", "car ", "person", "car"]);
+        let run = names(&["car", "PERSON", "CAR", "bus"]);
+        assert_eq!(match_classes(&file, &run), [Some(3), Some(2), Some(0), None]);
     }
 }

@@ -78,7 +78,7 @@ fn networks() -> impl Iterator<Item = (NetworkCase, Device)> {
 }
 
 fn detector(name: &str, device: &Device) -> (Yolo, Tensor<4>) {
-    let mut yolo = Yolo::new(name.parse().unwrap(), CLASSES, device);
+    let mut yolo = Yolo::new(name.parse::<ModelKind>().unwrap().with_classes(CLASSES), device);
     let state = drawn_state(yolo.layout());
     yolo.load(&state.parameters, &state.buffers);
     let pixels: Vec<u8> = noise(900, 3 * SHAPE.iter().product::<usize>())
@@ -110,7 +110,7 @@ fn state_dicts_have_the_same_entries() {
     assert_eq!(stored.state_dicts.len(), ModelKind::ALL.len());
     for (name, entries, digest) in stored.state_dicts {
         let kind: ModelKind = name.parse().unwrap();
-        let yolo = Yolo::new(kind, 80, &Device::flex());
+        let yolo = Yolo::new(kind.with_classes(80), &Device::flex());
         let layout = yolo.layout();
         let specs = layout.parameters.iter().chain(&layout.buffers);
         let mut lines: Vec<String> = specs

@@ -51,7 +51,8 @@ pub enum RecipeError {
     },
     /// Some workers would have nothing to do.
     #[error(
-        "{world_size} workers cannot share a batch of {batch} in {slots} slots of {micro_batch} images: set {}",
+        "{world_size} workers cannot share a batch of {batch} in {slots} slots of {micro_batch} images: set {}, \
+         or take fewer workers, for each is a process that trains, none that only loads pictures",
         remedy(*world_size, *batch)
     )]
     TooFewSlots {

@@ -1,6 +1,6 @@
 //! Recipe files: TOML in and out, and the digest of a recipe.
 
-use super::{Recipe, RecipeError};
+use super::{Imported, Recipe, RecipeError};
 use crate::identity::Fingerprint;
 
 impl Recipe {
@@ -8,6 +8,27 @@ impl Recipe {
     ///
     /// # Errors
     /// An unknown key by name, or the line that does not parse.
+    pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
+        Ok(Imported::from_toml(text)?.recipe)
+    }
+
+    /// Writes the recipe as TOML, one line per key in a fixed order.
+    pub fn to_toml(&self) -> String {
+        // Invariant: a flat struct of numbers and text; validated seeds fit a TOML integer.
+        toml::to_string(self).expect("a recipe is a flat table")
+    }
+
+    /// Digest of the resolved recipe: equal digests train alike on equal data.
+    pub fn digest(&self) -> Fingerprint {
+        Fingerprint::of(self.clone().resolved().to_toml().as_bytes())
+    }
+}
+
+impl Imported {
+    /// Reads a recipe file as [`Recipe::from_toml`] does: every key means what it says.
+    ///
+    /// # Errors
+    /// As there.
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let syntax = |error: toml::de::Error| RecipeError::Syntax {
             line: error
@@ -22,18 +43,11 @@ impl Recipe {
                 nearest: nearest(key),
             });
         }
-        toml::from_str(text).map_err(syntax)
-    }
-
-    /// Writes the recipe as TOML, one line per key in a fixed order.
-    pub fn to_toml(&self) -> String {
-        // Invariant: a flat struct of numbers and text; validated seeds fit a TOML integer.
-        toml::to_string(self).expect("a recipe is a flat table")
-    }
-
-    /// Digest of the resolved recipe: equal digests train alike on equal data.
-    pub fn digest(&self) -> Fingerprint {
-        Fingerprint::of(self.clone().resolved().to_toml().as_bytes())
+        Ok(Self {
+            recipe: toml::from_str(text).map_err(syntax)?,
+            is_model_named: table.contains_key("model"),
+            ..Self::default()
+        })
     }
 }
 
@@ -105,6 +119,14 @@ mod tests {
         assert_eq!((read.epochs, read.degrees, read.box_gain), (3, 5.0, 1.0));
         assert_eq!(read.optimizer, crate::OptimizerKind::Sgd);
         assert_eq!(read.batch, Recipe::default().batch);
+    }
+
+    #[test]
+    fn a_file_says_whether_it_names_the_model() {
+        for (text, expected) in [("model = \"yolo11s\"", true), ("weights = \"best.pt\"", false)] {
+            let imported = Imported::from_toml(text).unwrap();
+            assert_eq!(imported.is_model_named, expected, "{text}");
+        }
     }
 
     #[test]

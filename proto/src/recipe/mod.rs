@@ -281,6 +281,18 @@ impl Recipe {
         }
     }
 
+    /// The same recipe with the plain name of the model, where it is written with the ending of Ultralytics' files or in another
+    /// case: `yolo11n` for `YOLO11n.yaml`.
+    #[must_use]
+    pub fn with_plain_model_name(mut self) -> Self {
+        let lower = self.model.trim().to_ascii_lowercase();
+        let name = lower.strip_suffix(".yaml").unwrap_or(&lower);
+        if let Some(known) = MODELS.into_iter().find(|known| *known == name) {
+            self.model = known.to_owned();
+        }
+        self
+    }
+
     /// Checks that every worker of this many gets a slot of a full batch.
     ///
     /// # Errors
@@ -333,7 +345,12 @@ mod tests {
         let recipe = Recipe::default();
         assert_eq!(recipe.check_world_size(4), Ok(()));
         let error = recipe.check_world_size(5).unwrap_err();
-        assert!(error.to_string().contains("--micro-batch 3"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("--micro-batch 3, or take fewer workers"),
+            "{error}"
+        );
         let helped = Recipe {
             micro_batch: Some(3),
             ..recipe
@@ -343,6 +360,22 @@ mod tests {
         assert!(error.to_string().contains("--batch 17"), "{error}");
         assert!(helped.check_world_size(0).is_err());
         assert!(helped.check_world_size(65).is_err());
+    }
+
+    #[test]
+    fn a_model_may_be_named_as_its_file_is() {
+        for (written, expected) in [
+            ("yolo11n", "yolo11n"),
+            ("YOLO11x.yaml", "yolo11x"),
+            ("yolov9c.yaml", "yolov9c.yaml"),
+            ("best.pt", "best.pt"),
+        ] {
+            let recipe = Recipe {
+                model: written.into(),
+                ..Recipe::default()
+            };
+            assert_eq!(recipe.with_plain_model_name().model, expected);
+        }
     }
 
     #[test]

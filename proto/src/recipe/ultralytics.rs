@@ -1,8 +1,9 @@
 //! Reading the `args.yaml` that Ultralytics leaves beside a run, as a recipe.
 //!
 //! Its keys are of four kinds: those that a recipe has, under the same name; a few that say the same in another way
-//! (`model: yolo11n.pt`); those that would change the training and are not to be had here, which are refused unless they
-//! stand at their default; and those that say nothing about the training. A key of no kind is refused: it may be a new one.
+//! (`model: yolo11n.pt`), or not quite the same, which is then told; those that would change the training and are not to be
+//! had here, which are refused unless they stand at their default; and those that say nothing about the training. A key of no
+//! kind is refused: it may be a new one.
 //!
 //! # Source
 //! Names and defaults as version 8.4 documents and writes them, and a few that older versions write.
@@ -13,11 +14,15 @@ use serde_json::{Map, Value, json};
 
 use super::{MODELS, Recipe, RecipeError};
 
-/// A recipe and what was not used for it.
-#[derive(Clone, Debug, PartialEq)]
+/// A recipe from a file, and what became of the file's keys.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Imported {
     /// The recipe. Values are not checked yet.
     pub recipe: Recipe,
+    /// Whether the file names the model, and not at most weights that hold one.
+    pub is_model_named: bool,
+    /// Keys that are used and mean something else here: each with its value, and the difference.
+    pub differing: Vec<String>,
     /// Keys without a meaning here that stand at something else than their default.
     pub ignored: Vec<String>,
 }
@@ -33,10 +38,12 @@ impl Recipe {
                 reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
             })?;
         let mut used = Map::new();
-        let (mut refused, mut ignored) = (Vec::new(), Vec::new());
+        let (mut refused, mut differing, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in &args {
             let shown = || format!("{key}: {}", show(value));
-            if let Some(default) = default_of(&NO_MATTER, key) {
+            if is_quantised(key, value, &args) {
+                refused.push(format!("{} (training for 8-bit integers)", shown()));
+            } else if let Some(default) = default_of(&NO_MATTER, key) {
                 if !is_same(value, &default) {
                     ignored.push(key.clone());
                 }
@@ -52,13 +59,17 @@ impl Recipe {
                 refused.push(format!("{} (an unknown key)", shown()));
             } else if let Err(reason) = translate(key, value, &args, &mut used) {
                 refused.push(format!("{} ({reason})", shown()));
+            } else if let Some(difference) = difference(key, value, &args) {
+                differing.push(format!("{} ({difference})", shown()));
             }
         }
         if !refused.is_empty() {
             return Err(RecipeError::ArgsRefused { keys: refused });
         }
         Ok(Imported {
+            is_model_named: used.contains_key("model"),
             recipe: typed(used)?,
+            differing,
             ignored,
         })
     }
@@ -83,11 +94,7 @@ fn translate(
                 used.insert("model".into(), json!(stem));
             }
             let is_weights = file.ends_with(".pt") || file.ends_with(".safetensors");
-            let is_wanted = !matches!(
-                args.get("pretrained"),
-                Some(Value::Bool(false) | Value::String(_))
-            );
-            if is_weights && is_wanted {
+            if is_weights && is_pretrained(args) {
                 used.insert("weights".into(), json!(name));
             } else if !MODELS.contains(&stem.as_str()) {
                 return Err("no model of this name here");
@@ -103,8 +110,8 @@ fn translate(
         ("multi_scale", Value::Bool(is_on)) => {
             used.insert("multi_scale".into(), json!(if *is_on { 0.5 } else { 0.0 }));
         }
-        ("multi_scale" | "batch" | "imgsz" | "freeze", Value::Null) => {}
-        ("multi_scale", Value::Number(_)) => {
+        ("time" | "multi_scale" | "batch" | "imgsz" | "freeze", Value::Null) => {}
+        ("time", _) | ("multi_scale", Value::Number(_)) => {
             used.insert(key.into(), value.clone());
         }
         ("batch", Value::Number(batch)) if batch.as_u64().is_some_and(|batch| batch > 0) => {
@@ -139,6 +146,48 @@ fn translate(
         _ => return Err("not a value of this key"),
     }
     Ok(())
+}
+
+/// Returns what is different here about a key that is used, if something is.
+fn difference(key: &str, value: &Value, args: &BTreeMap<String, Value>) -> Option<&'static str> {
+    let is_positive = || value.as_f64().is_some_and(|number| number > 0.0);
+    match key {
+        "time" if is_positive() => {
+            Some("only ends the run, rates follow epochs; there the number of epochs follows from it")
+        }
+        "save_period" if is_positive() => {
+            Some("epochs between two checkpoints, of which the newest are kept; there each epochN.pt is kept")
+        }
+        "model" if has_no_ending(&show(value)) && is_pretrained(args) => {
+            Some("fresh, unless weights are given; there the pretrained ones, and nothing is downloaded here")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a model's name has no ending that tells if weights are meant.
+fn has_no_ending(model: &str) -> bool {
+    let (file, stem) = stem(model);
+    file == stem
+}
+
+/// Whether training starts from the weights that the model's name stands for.
+fn is_pretrained(args: &BTreeMap<String, Value>) -> bool {
+    !matches!(
+        args.get("pretrained"),
+        Some(Value::Bool(false) | Value::String(_))
+    )
+}
+
+/// Whether a key asks for training that prepares for 8-bit integers; other kinds of numbers do not concern training.
+fn is_quantised(key: &str, value: &Value, args: &BTreeMap<String, Value>) -> bool {
+    let shown = show(value).to_lowercase();
+    match key {
+        "quantize" => ["8", "int8", "w8a8"].contains(&shown.as_str()),
+        // Older than `quantize`, which wins where both are there.
+        "int8" => !args.contains_key("quantize") && !["null", "none", "false", "0"].contains(&shown.as_str()),
+        _ => false,
+    }
 }
 
 /// File name and stem of a path.
@@ -188,15 +237,16 @@ fn show(value: &Value) -> String {
 
 /// Keys that a recipe has, with the same meaning.
 #[rustfmt::skip]
-const SAME: [&str; 38] = [
-    "data", "epochs", "time", "patience", "optimizer", "seed", "single_cls", "cos_lr", "close_mosaic", "fraction", "iou",
+const SAME: [&str; 37] = [
+    "data", "epochs", "patience", "optimizer", "seed", "single_cls", "cos_lr", "close_mosaic", "fraction", "iou",
     "max_det", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "box",
     "cls", "dfl", "cls_pw", "nbs", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud",
     "fliplr", "bgr", "mosaic", "mixup", "cutmix",
 ];
 
-/// Keys that are said otherwise here, or not with every value.
-const OTHERWISE: [&str; 9] = [
+/// Keys that are said otherwise here, or not with every value, or that mean something else.
+const OTHERWISE: [&str; 10] = [
+    "time",
     "model",
     "pretrained",
     "batch",

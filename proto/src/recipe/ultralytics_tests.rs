@@ -141,7 +141,12 @@ fn refusal(lines: &str) -> String {
 
 #[test]
 fn a_typical_file_is_the_default_recipe_from_its_weights() {
-    let Imported { recipe, ignored } = imported(TYPICAL);
+    let Imported {
+        recipe,
+        is_model_named,
+        differing,
+        ignored,
+    } = imported(TYPICAL);
     let expected = Recipe {
         model: "yolo11n".into(),
         weights: Some("yolo11n.pt".into()),
@@ -150,7 +155,59 @@ fn a_typical_file_is_the_default_recipe_from_its_weights() {
     };
     assert_eq!(recipe, expected);
     assert_eq!(recipe.validate(), Ok(()));
+    assert!(is_model_named);
+    assert_eq!(differing, [""; 0]);
     assert_eq!(ignored, ["device", "name", "save_dir"]);
+}
+
+#[test]
+fn what_means_something_else_here_is_named_with_the_difference() {
+    let differing = |lines: &str| imported(&with(lines)).differing;
+    let named = differing("model: yolo11n\nsave_period: 5\ntime: 2");
+    let expected = [
+        ("model: yolo11n (", "nothing is downloaded here"),
+        ("save_period: 5 (", "epochN.pt"),
+        ("time: 2 (", "rates follow epochs"),
+    ];
+    assert_eq!(named.len(), expected.len(), "{named:?}");
+    for (sentence, (start, part)) in named.iter().zip(expected) {
+        assert!(
+            sentence.starts_with(start) && sentence.contains(part),
+            "{sentence}"
+        );
+    }
+    for same in [
+        "model: yolo11n\npretrained: false",
+        "model: yolo11n\npretrained: runs/best.pt",
+        "model: yolo11n.yaml",
+        "model: ../w/yolo11n.pt",
+        "save_period: -1\ntime: null",
+    ] {
+        assert_eq!(differing(same), [""; 0], "{same}");
+    }
+    assert_eq!(imported(&with("time: 2")).recipe.time, 2.0);
+}
+
+#[test]
+fn training_for_integers_is_refused_and_other_kinds_of_numbers_do_not_matter() {
+    for lines in ["quantize: 8", "quantize: INT8", "quantize: w8a8"] {
+        let sentence = refusal(lines);
+        assert!(
+            sentence.contains(&format!("{lines} (training for 8-bit integers)")),
+            "{sentence}"
+        );
+    }
+    for lines in ["quantize: 16", "quantize: fp32", "quantize: w8a16", "int8: true"] {
+        let key = lines.split(':').next().unwrap();
+        assert!(
+            imported(&with(lines)).ignored.contains(&key.to_owned()),
+            "{lines}"
+        );
+    }
+    // A file of an older version, which has no `quantize`.
+    let sentence = Recipe::from_args_yaml("int8: true\n").unwrap_err().to_string();
+    assert!(sentence.contains("int8: true (training"), "{sentence}");
+    assert_eq!(imported("int8: false\nhalf: true\n").ignored, ["half"]);
 }
 
 #[test]
@@ -213,6 +270,20 @@ fn models_are_understood_as_they_are_written() {
         owned("yolov8n", Some("runs/best.pt"))
     );
     assert!(refusal("model: yolo26n.yaml").contains("no model of this name here"));
+}
+
+#[test]
+fn weights_under_a_name_of_their_own_name_no_model() {
+    let Imported {
+        recipe,
+        is_model_named,
+        ..
+    } = imported(&with("model: runs/detect/train/weights/best.pt"));
+    assert_eq!(
+        recipe.weights.as_deref(),
+        Some("runs/detect/train/weights/best.pt")
+    );
+    assert!(!is_model_named);
 }
 
 #[test]

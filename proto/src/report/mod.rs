@@ -76,14 +76,6 @@ pub struct Metrics {
     pub map50_95: f64,
 }
 
-impl Metrics {
-    /// One number by which epochs are compared: nine parts mAP50-95 and one part mAP50, the weighting of
-    /// YOLOv5 and YOLOv8 up to 8.3. mAP50 breaks ties while a young model has no strict match yet.
-    pub fn fitness(&self) -> f64 {
-        0.1 * self.map50 + 0.9 * self.map50_95
-    }
-}
-
 /// The result of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct EpochReport {

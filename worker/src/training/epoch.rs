@@ -38,14 +38,12 @@ impl Training<'_> {
         self.parts.reporter.activity(Activity::Validating);
         let (metrics, validation_losses) = self.validate().await?;
         self.parts.reporter.activity(Activity::Saving);
-        let fitness = metrics.fitness();
-        let is_best = self.state.best.is_none_or(|best| fitness > best.fitness);
-        if is_best {
-            self.state.best = Some(Best {
-                fitness,
-                epoch: last.epoch,
-            });
-        }
+        let this = Best {
+            fitness: metrics.fitness(),
+            epoch: last.epoch,
+        };
+        let (is_best, best) = compared(self.state.best, this);
+        self.state.best = Some(best);
         self.state.epochs = last.epoch + 1;
         let progress = std::mem::take(&mut self.state.progress);
         if progress.unreadable > 0 {
@@ -76,7 +74,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Returns the best epoch when patience has ended.
+    /// Returns the best epoch, the first of equal ones, when patience has ended.
     pub(super) fn best_out_of_patience(&self) -> Option<u32> {
         let (best, patience) = (self.state.best?, self.parts.recipe.early_stop()?);
         (self.state.epochs > best.epoch + patience).then_some(best.epoch)
@@ -139,5 +137,47 @@ impl Training<'_> {
             .flat_map(|evaluation| evaluation.images)
             .collect();
         Ok((summarise(&images, self.parts.learner.classes()), losses))
+    }
+}
+
+/// Returns whether the weights of this epoch become the best ones, and the epoch that patience counts from after it.
+///
+/// Weights that are as good as the best take their place, for they have learnt for longer. Patience waits for better ones, and does
+/// not begin while nothing is found at all.
+///
+/// # Source
+/// Ultralytics 8.4.190.
+fn compared(best: Option<Best>, this: Best) -> (bool, Best) {
+    let Some(best) = best else {
+        return (true, this);
+    };
+    let is_best = this.fitness >= best.fitness;
+    let counts_anew = this.fitness > best.fitness || best.fitness == 0.0;
+    (is_best, if counts_anew { this } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_as_good_as_the_best_is_saved_as_it_and_does_not_renew_patience() {
+        // Fitness, whether the weights are the best ones, and where patience counts from, epoch by epoch.
+        let cases = [
+            (0.0, true, 0),
+            (0.0, true, 1),
+            (0.3, true, 2),
+            (0.2, false, 2),
+            (0.3, true, 2),
+            (0.4, true, 5),
+            (0.0, false, 5),
+        ];
+        let mut best = None;
+        for (epoch, (fitness, is_best, counts_from)) in (0..).zip(cases) {
+            let (is_saved, next) = compared(best, Best { fitness, epoch });
+            assert_eq!((is_saved, next.epoch), (is_best, counts_from), "epoch {epoch}");
+            best = Some(next);
+        }
+        assert_eq!(best.unwrap().fitness, 0.4);
     }
 }

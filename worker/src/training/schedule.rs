@@ -108,7 +108,7 @@ impl Schedule {
         };
         let batch = f64::from(recipe.batch);
         let nominal_batch = f64::from(recipe.nbs);
-        let accumulate = (nominal_batch / batch).round().max(1.0);
+        let accumulate = plan.plain_accumulate() as f64;
         Self {
             optimizer,
             lr0,
@@ -185,5 +185,30 @@ fn interpolate(from: f64, to: f64, progress: f64) -> f64 {
         to
     } else {
         from + (to - from) * progress
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::plan_config;
+
+    #[test]
+    fn weight_decay_is_scaled_by_the_batches_that_a_step_accumulates() {
+        // 40 images are 2.5 batches of 16: two, as Python rounds. 64 are 2.67 of 24: three.
+        for (batch, nbs, images) in [(16, 64, 64.0), (16, 40, 32.0), (24, 64, 72.0), (128, 64, 128.0)] {
+            let recipe = Recipe {
+                batch,
+                nbs,
+                ..Recipe::default()
+            };
+            let plan = Plan::new(plan_config(&recipe, 1000)).unwrap();
+            let schedule = Schedule::new(&recipe, &plan, 1000, 80);
+            let expected = 0.0005 * images / f64::from(nbs);
+            assert!(
+                (schedule.weight_decay - expected).abs() < 1e-12,
+                "batch {batch}, nbs {nbs}"
+            );
+        }
     }
 }

@@ -35,7 +35,7 @@ pub struct State {
     pub ema_parameters: Vec<f32>,
     /// Moving average of `buffers`.
     pub ema_buffers: Vec<f32>,
-    /// Best fitness so far, and its epoch.
+    /// Best fitness so far, and the epoch that patience counts from.
     pub best: Option<Best>,
     /// Epochs validated.
     pub epochs: u32,
@@ -58,7 +58,7 @@ pub struct EpochProgress {
     pub redone: u32,
 }
 
-/// The best epoch so far.
+/// The best epoch so far: of equal ones the first, but the last while all of them are zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Best {
     /// Its fitness.

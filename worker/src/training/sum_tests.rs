@@ -238,7 +238,13 @@ fn a_damaged_sum_names_its_bucket() {
 #[test]
 fn exact_sums_are_hardly_longer_than_plain_ones() {
     let device = model::device::open_device("cpu:flex", None).unwrap();
-    let yolo = model::yolo::Yolo::new("yolov8n".parse().unwrap(), 80, &device);
+    let yolo = model::yolo::Yolo::new(
+        "yolov8n"
+            .parse::<model::kind::ModelKind>()
+            .unwrap()
+            .with_classes(80),
+        &device,
+    );
     let length = |kind| Places::new(kind, yolo.layout(), 16, 4 << 20).length() as f64;
     let ratio = length(SumKind::Exact) / length(SumKind::F32);
     println!("an exact sum is {:.4} % longer", (ratio - 1.0) * 100.0);

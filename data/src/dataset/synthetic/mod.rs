@@ -40,6 +40,7 @@ pub(super) fn open(split: Split, limits: &Limits) -> Dataset {
             height: scene.height,
             bytes: 0,
             image_id: None,
+            is_annotated: true,
             labels: scene.labels(),
             source: ImageSource::Drawn(scene),
         }

@@ -107,6 +107,28 @@ fn a_description_may_name_coco_annotations() {
 }
 
 #[test]
+fn lists_of_coco_with_label_files_have_its_categories() {
+    let folder = Folder::new();
+    folder.picture("coco/images/val2017/000000000139.png", 40, 20);
+    folder.text("coco/labels/val2017/000000000139.txt", "79 0.5 0.5 0.2 0.2\n");
+    let categories = |list: &str, classes: usize| {
+        folder.text(&format!("coco/{list}"), "./images/val2017/000000000139.png\n");
+        folder.text("coco/data.yaml", &format!("val: {list}\nnc: {classes}\n"));
+        folder.open("coco/data.yaml", Split::Val).unwrap().categories
+    };
+    for list in ["val2017.txt", "test-dev2017.txt"] {
+        let coco = categories(list, 80);
+        assert_eq!((coco.len(), coco[0], coco[79]), (80, 1, 90), "{list}");
+        let gap = coco.windows(2).find(|pair| pair[1] > pair[0] + 1);
+        assert_eq!(gap, Some(&[11, 13][..]), "{list}");
+    }
+    for (list, classes) in [("val2017.txt", 81), ("mine.txt", 80)] {
+        let numbers: Vec<u64> = (1..=classes as u64).collect();
+        assert_eq!(categories(list, classes), numbers, "{list}");
+    }
+}
+
+#[test]
 fn crowds_are_not_trained_on() {
     let folder = Folder::new();
     coco(&folder);

@@ -96,12 +96,17 @@ fn the_ways_to_write_data_yaml_mean_the_same() {
         "lists/train.txt",
         "../images/train/b.png\n\n./../images/train/a.png\n",
     );
+    folder.text(
+        "lists/marked.txt",
+        "\u{feff}../images/train/b.png\n../images/train/a.png\n",
+    );
     let expected = folder.open("data.yaml", Split::Train).unwrap().fingerprint();
     let root = folder.path("");
     for description in [
         "train: images/train\nnames: [cat, dog]".to_owned(),
         "train: [images/train]\nnc: 2\nnames: ['cat', \"dog\"]\nval:".to_owned(),
         "train: lists/train.txt\nnames:\n  1: dog\n  0: cat\n".to_owned(),
+        "\u{feff}train: lists/marked.txt\nnames: [cat, dog]".to_owned(),
         format!(
             "path: {}\ntrain: images/train\nnames: [cat, dog]\ndownload: |\n  anything",
             root.display()
@@ -156,8 +161,16 @@ fn a_bad_description_is_one_clear_sentence() {
             "path: /no/such/folder\ntrain: images\nnames: [a, b]",
             "/no/such/folder does not exist",
         ),
-        ("train: labels\nnames: [a, b]", "holds no JPEG or PNG image"),
+        (
+            "path: datasets/mine\ntrain: images\nnames: [a, b]",
+            "'path' is 'datasets/mine', which is taken relative to the folder of the data.yaml",
+        ),
+        (
+            "train: labels\nnames: [a, b]",
+            "holds no JPEG, PNG, WebP, BMP or TIFF image",
+        ),
         ("names: [a, b", "data.yaml: "),
+        ("train: images/train\nnames: [a, b]\nkpt_shape: 17", "data.yaml: "),
         ("", "data.yaml has no 'train' split"),
     ] {
         let error = folder.open_as(description).unwrap_err().to_string();
@@ -184,6 +197,7 @@ fn missing_labels_are_an_error_but_a_missing_file_is_a_background() {
         [0, 2]
     );
     assert!(dataset.skipped.is_empty());
+    assert_eq!(dataset.unannotated(), 1);
 
     fs::remove_file(folder.path("labels/train/b.txt")).unwrap();
     assert!(matches!(
@@ -201,6 +215,43 @@ fn missing_labels_are_an_error_but_a_missing_file_is_a_background() {
             }
         ),
         "{error}"
+    );
+}
+
+#[test]
+fn label_files_that_are_all_refused_are_not_missing_and_leave_nothing_to_train_on() {
+    let folder = Folder::with_dataset();
+    for split in ["train", "val"] {
+        fs::remove_file(folder.path(&format!("labels/{split}/a.txt"))).unwrap();
+        folder.text(&format!("labels/{split}/b.txt"), "7 0.5 0.5 0.2 0.2\n");
+    }
+    folder.text("images/train/a.heic", "");
+    let error = folder.open("data.yaml", Split::Train).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DatasetError::NoBoxLeft {
+                images: 1,
+                skipped: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("labels/train/b.txt:1: class 7 is out of range, there are 2 classes"),
+        "{error}"
+    );
+    let validation = folder.open("data.yaml", Split::Val).unwrap();
+    assert_eq!(
+        (
+            validation.len(),
+            validation.unannotated(),
+            validation.skipped.len()
+        ),
+        (1, 1, 1)
     );
 }
 
@@ -229,6 +280,26 @@ fn an_image_with_a_bad_row_is_skipped_with_file_and_line() {
 }
 
 #[test]
+fn polygons_are_boxes_and_keypoints_are_passed_over_where_the_description_has_them() {
+    let folder = Folder::with_dataset();
+    let description = "train: images/train\nnames: [cat, dog]\n";
+    let boxes = folder.open_as(description).unwrap().fingerprint();
+    for name in ["a", "b"] {
+        folder.text(
+            &format!("labels/train/{name}.txt"),
+            "0 0.5 0.5 0.2 0.2 0.45 0.55\n1 0.25 0.25 0.1 0.1 0.3 0.3\n",
+        );
+    }
+    let pose = folder
+        .open_as(&format!("{description}kpt_shape: [1, 2]\n"))
+        .unwrap();
+    assert_eq!(pose.fingerprint(), boxes);
+    let polygons = folder.open_as(description).unwrap();
+    assert_eq!((polygons.box_count(), polygons.dropped_boxes), (4, 0));
+    assert_ne!(polygons.fingerprint(), boxes);
+}
+
+#[test]
 fn bad_images_are_skipped_and_counted() {
     let folder = Folder::with_dataset();
     folder.picture("images/train/cut.jpg", 200, 100);
@@ -239,7 +310,7 @@ fn bad_images_are_skipped_and_counted() {
     )
     .unwrap();
     folder.text("images/train/empty.png", "");
-    folder.text("images/train/old.bmp", "BM");
+    folder.text("images/train/phone.heic", "");
     folder.picture("images/train/huge.png", 200, 200);
     let limits = Limits {
         image_pixels: 150 * 200,
@@ -256,9 +327,9 @@ fn bad_images_are_skipped_and_counted() {
     assert_eq!(
         reasons,
         [
-            "the file is neither JPEG nor PNG",
-            "the file is truncated: the end marker is missing",
-            "the format 'bmp' is not read; convert it to JPEG or PNG",
+            "the file is no JPEG, PNG, WebP, BMP or TIFF",
+            "the file is truncated: its end is missing",
+            "the format 'heic' is not read; convert it to JPEG or PNG",
             "the image is 200 x 200, the limit is 30000 pixels",
         ]
     );
