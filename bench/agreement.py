@@ -143,9 +143,10 @@ def compare_onnx(arguments, model, weights, data, scratch):
     print(f"onnx         {list(got.shape)}: boxes at most {far[:, :4].max():.6f} pixels, scores {far[:, 4:].max():.7f} apart")
     pictures = [path for path in sorted(data.parent.rglob("*")) if path.suffix in (".jpg", ".png")][:PICTURES]
     settings = {"imgsz": side, "conf": CONF, "rect": False, "device": "cpu", "verbose": False}
+    runners = (YOLO(path, task="detect"), model)
     boxes, far = 0, 0.0
     for picture in pictures:
-        ours, theirs = (runner.predict(str(picture), **settings)[0].boxes.data for runner in (YOLO(path, task="detect"), model))
+        ours, theirs = (runner.predict(str(picture), **settings)[0].boxes.data for runner in runners)
         if ours.shape != theirs.shape:
             sys.exit(f"{picture.name}: {len(ours)} boxes by the ONNX file in Ultralytics, {len(theirs)} by its own model")
         boxes, far = boxes + len(ours), max(far, (ours - theirs).abs().max().item() if len(ours) else 0.0)
