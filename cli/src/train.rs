@@ -20,6 +20,7 @@ use coordinator::console::Console;
 use coordinator::{CoordinatorConfig, Progress, RecipeArgs, RunDirectory, RunError, RunSummary, Shutdown};
 use data::{Dataset, Limits, Split};
 use model::device::open_device;
+use model::frozen;
 use model::weights::transfer;
 use proto::{Address, EpochReport, ONE_HOST_BUCKET_MIB, Recipe};
 use security::Security;
@@ -34,7 +35,7 @@ use crate::outputs::PlotArgs;
 use crate::{load_weights, remarks};
 
 use self::pictures::Pictures;
-use self::refusals::{check_cache, check_freeze};
+use self::refusals::check_cache;
 
 mod pictures;
 mod refusals;
@@ -85,7 +86,8 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
             completed(&args.recipe)?
         }
     };
-    check_freeze(&recipe.model, recipe.freeze)?;
+    // Workers would find it, too, but only when the run has its directory.
+    frozen::check(recipe.model.parse()?, recipe.freeze as usize)?;
     let training_set = check(&recipe, &args)?;
     let pictures = args
         .plots

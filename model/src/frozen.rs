@@ -5,7 +5,9 @@
 
 use thiserror::Error;
 
+use crate::kind::ModelKind;
 use crate::layout::{Layout, TensorSpec};
+use crate::table::graph;
 
 /// The frozen part of a network; nothing by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,20 @@ impl Frozen {
     }
 }
 
+/// Checks that so many layers can be held.
+///
+/// # Errors
+/// If that includes the head.
+pub fn check(kind: ModelKind, layers: usize) -> Result<(), TooManyFrozen> {
+    let (rows, _) = graph(kind);
+    // The last row is the head.
+    let most = rows.len() - 1;
+    if layers > most {
+        return Err(TooManyFrozen { asked: layers, most });
+    }
+    Ok(())
+}
+
 /// Returns the length of the first layers' values.
 fn prefix(specs: &[TensorSpec], layers: usize) -> usize {
     let is_frozen = |spec: &&TensorSpec| layer(&spec.name).is_some_and(|layer| layer < layers);
@@ -48,4 +64,22 @@ fn prefix(specs: &[TensorSpec], layers: usize) -> usize {
 /// Returns the layer in a state-dict name (`model.LAYER.…`).
 fn layer(name: &str) -> Option<usize> {
     name.split('.').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_layers_but_the_head_can_be_frozen() {
+        for (model, most) in [("yolov8n", 22), ("yolo11x", 23)] {
+            let kind = model.parse().unwrap();
+            assert!(check(kind, most).is_ok(), "{model}");
+            let error = check(kind, most + 1).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("cannot freeze {} layers", most + 1)),
+                "{error}"
+            );
+        }
+    }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::declare::Declaration;
 use crate::decode::Candidates;
-use crate::frozen::{Frozen, TooManyFrozen};
+use crate::frozen::{self, Frozen, TooManyFrozen};
 use crate::head::HeadOutput;
 use crate::initial;
 use crate::kind::{Architecture, ModelKind};
@@ -61,10 +61,7 @@ impl Yolo {
     /// # Errors
     /// If that includes the head.
     pub fn with_frozen(self, layers: usize) -> Result<Self, TooManyFrozen> {
-        let most = self.network.body_len();
-        if layers > most {
-            return Err(TooManyFrozen { asked: layers, most });
-        }
+        frozen::check(self.kind(), layers)?;
         let frozen = Frozen::first(layers, self.layout());
         Ok(Self { frozen, ..self })
     }

@@ -166,11 +166,10 @@ impl World {
                 self.end(planned.fault);
             }
             let leaving = std::mem::take(&mut self.leaving);
-            let (still, gone) = leaving
+            let (still, gone): (_, Vec<Host>) = leaving
                 .into_iter()
                 .partition(|host| self.sim.is_host_running(host.to_string()));
             self.leaving = still;
-            let gone: Vec<Host> = gone;
             for host in gone {
                 self.start(host);
             }

@@ -1,11 +1,8 @@
-//! What `train` refuses about the start of a run before anything is begun, a sentence each: workers would find it, too, but
-//! only when the run has its directory.
+//! What other trainers take, and `train` would take for something else.
 
 use std::path::Path;
 
 use anyhow::ensure;
-use model::frozen::TooManyFrozen;
-use model::table::graph;
 
 /// Refuses values that `cache` takes in Ultralytics; here each would be a folder of that name.
 pub(super) fn check_cache(folder: Option<&Path>) -> anyhow::Result<()> {
@@ -15,17 +12,6 @@ pub(super) fn check_cache(folder: Option<&Path>) -> anyhow::Result<()> {
         "--cache takes a folder in which the workers share decoded pictures, as /dev/shm/pictures, not {name:?}; \
          without it each worker keeps them in memory"
     );
-    Ok(())
-}
-
-/// Refuses to freeze more layers than a model has before its head.
-pub(super) fn check_freeze(model: &str, layers: u32) -> anyhow::Result<()> {
-    let (rows, _) = graph(model.parse()?);
-    // The last row is the head.
-    let (asked, most) = (layers as usize, rows.len() - 1);
-    if asked > most {
-        return Err(TooManyFrozen { asked, most }.into());
-    }
     Ok(())
 }
 
@@ -49,17 +35,5 @@ mod tests {
             assert!(check_cache(Some(Path::new(folder))).is_ok(), "{folder}");
         }
         assert!(check_cache(None).is_ok());
-    }
-
-    #[test]
-    fn all_layers_but_the_head_can_be_frozen() {
-        for (model, most) in [("yolov8n", 22), ("yolo11x", 23)] {
-            assert!(check_freeze(model, most).is_ok(), "{model}");
-            let error = check_freeze(model, most + 1).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("cannot freeze {} layers", most + 1)),
-                "{error}"
-            );
-        }
     }
 }

@@ -44,8 +44,7 @@ pub struct Metadata {
 impl Metadata {
     /// Returns what the tensors depend on.
     pub fn architecture(&self) -> Architecture {
-        let published = self.kind.with_classes(self.names.len());
-        published.with_class_width(self.class_width)
+        self.tuned_to(self.names.len())
     }
 
     /// Returns the model for so many classes that starts from this file: its class branches are as wide as here, so that
